@@ -1,0 +1,190 @@
+"""Random changes to training images: a whole batch at a time, on its device, each image its own."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from archsearch.recipe import Affine, Augment, ColorJitter, Cutout
+
+# N images, C channels, H W pixels
+
+_LUMA = (0.2989, 0.587, 0.114)
+"""ITU-R 601-2, as torchvision's rgb_to_grayscale."""
+
+
+class Augmenter:
+    """Turns indices into batches of changed, normalised images.
+
+    Args:
+        pixels_NHWC: all training images, uint8.
+        augment: what to draw.
+        mean: per channel, of pixels in [0, 1].
+        std: likewise.
+    """
+
+    def __init__(self, pixels_NHWC: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> None:
+        self._augment = augment
+        self._size = pixels_NHWC.shape[1:3]
+        self._padded = _mirrored(pixels_NHWC, augment.translate)
+        self._mean, self._std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+
+    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Images `index` (N,), changed as drawn from `generator`: (N, C, H, W), channels last."""
+        augment = self._augment
+        x = _window(self._padded, self._size, index, augment, generator).permute(0, 3, 1, 2)
+        x = x.to(torch.float32).div_(255)
+        if augment.affine:
+            x = affine(x, augment.affine, generator)
+        if augment.color_jitter:
+            x = color_jitter(x, augment.color_jitter, generator)
+        if augment.grayscale:
+            x = torch.where(_chosen(x, augment.grayscale, generator), _gray(x), x)
+        if augment.cutout:
+            x = cutout(x, augment.cutout, self._mean, generator)
+        return x.sub_(self._mean).div_(self._std)
+
+
+def normalised(pixels_NHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 images as a network takes them, (N, C, H, W), channels last."""
+    x = pixels_NHWC.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+    return x.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+
+
+def statistics(pixels_NHWC: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (C,) of pixels in [0, 1]."""
+    counts = torch.stack(
+        [
+            pixels_NHWC[..., c].flatten().to(torch.int64).bincount(minlength=256)
+            for c in range(pixels_NHWC.shape[-1])
+        ]
+    ).double()
+    level = torch.arange(256, device=counts.device).double() / 255
+    share = counts / counts.sum(1, keepdim=True)
+    mean = (share * level).sum(1)
+    std = (share * (level - mean[:, None]) ** 2).sum(1).sqrt().clamp_min(1e-6)
+    return mean.float(), std.float()
+
+
+def _mirrored(pixels_NHWC: Tensor, border: int) -> Tensor:
+    if not border:
+        return pixels_NHWC
+    rows = _mirror_index(pixels_NHWC.shape[1], border, pixels_NHWC.device)
+    columns = _mirror_index(pixels_NHWC.shape[2], border, pixels_NHWC.device)
+    return pixels_NHWC[:, rows][:, :, columns].contiguous()
+
+
+def _mirror_index(size: int, border: int, device: torch.device) -> Tensor:
+    """0 1 2 3 with a border of 2: 2 1 0 1 2 3 2 1; it goes on mirroring where that is short."""
+    period = max(1, 2 * (size - 1))
+    index = torch.arange(-border, size + border, device=device) % period
+    return torch.minimum(index, period - index)
+
+
+def _window(
+    padded_NHWC: Tensor,
+    size: tuple[int, int] | torch.Size,
+    index: Tensor,
+    augment: Augment,
+    generator: torch.Generator,
+) -> Tensor:
+    """Each image moved and perhaps flipped: one gather, uint8 (N, H, W, C)."""
+    count, device = len(index), padded_NHWC.device
+    rows, columns = (torch.arange(side).expand(count, side) for side in size)
+    if augment.translate:
+        shifts = torch.randint(0, 2 * augment.translate + 1, (2, count, 1), generator=generator)
+        rows, columns = rows + shifts[0], columns + shifts[1]
+    if augment.flip:
+        flips = torch.rand(count, 1, generator=generator) < augment.flip
+        columns = torch.where(flips, columns.flip(1), columns)
+    index, rows, columns = index.to(device), rows.to(device), columns.to(device)
+    return padded_NHWC[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def affine(x_NCHW: Tensor, config: Affine, generator: torch.Generator) -> Tensor:
+    """Shift, scale and rotate by chance; bilinear, the border is mirrored."""
+    n, _, h, w = x_NCHW.shape
+    turn = _even(n, math.radians(config.rotate), generator)
+    scale = 1 + _even(n, config.scale, generator)
+    shift = _even(2 * n, 2 * config.shift, generator).view(n, 2)
+    cos, sin = turn.cos() / scale, turn.sin() / scale
+    # The grid's axes run over [-1, 1] on both sides, so a map that is not square needs its ratio.
+    theta = torch.stack(
+        [
+            torch.stack([cos, -sin * h / w, shift[:, 0]], 1),
+            torch.stack([sin * w / h, cos, shift[:, 1]], 1),
+        ],
+        1,
+    ).to(x_NCHW.device)
+    grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
+    moved = F.grid_sample(x_NCHW, grid, padding_mode="reflection", align_corners=False)
+    return torch.where(_chosen(x_NCHW, config.p, generator), moved, x_NCHW)
+
+
+def color_jitter(x_NCHW: Tensor, config: ColorJitter, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast, saturation, then hue, by chance."""
+    n = len(x_NCHW)
+
+    def factor(limit: float) -> Tensor:
+        return (1 + _even(n, limit, generator)).view(n, 1, 1, 1).to(x_NCHW.device)
+
+    y = (x_NCHW * factor(config.brightness)).clamp(0, 1)
+    middle = _gray(y).mean((1, 2, 3), keepdim=True)
+    y = middle.lerp(y, factor(config.contrast)).clamp(0, 1)
+    y = _gray(y).lerp(y, factor(config.saturation)).clamp(0, 1)
+    y = _turn_hue(y, _even(n, config.hue, generator).to(x_NCHW.device))
+    return torch.where(_chosen(x_NCHW, config.p, generator), y, x_NCHW)
+
+
+def cutout(x_NCHW: Tensor, config: Cutout, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill one square an image, by chance (DeVries and Taylor 2017, arXiv 1708.04552)."""
+    n, _, h, w = x_NCHW.shape
+    chosen = torch.rand(n, generator=generator) < config.p
+    inside = []
+    for side in (h, w):
+        size = min(config.size, side)
+        first = torch.randint(0, side - size + 1, (n, 1), generator=generator)
+        at = torch.arange(side)
+        inside.append((at >= first) & (at < first + size))
+    mask = (inside[0][:, :, None] & inside[1][:, None, :] & chosen[:, None, None])[:, None]
+    return torch.where(mask.to(x_NCHW.device), fill, x_NCHW)
+
+
+def _even(count: int, limit: float, generator: torch.Generator) -> Tensor:
+    """(count,) numbers between -limit and +limit."""
+    return (torch.rand(count, generator=generator) * 2 - 1) * limit
+
+
+def _chosen(x_NCHW: Tensor, p: float, generator: torch.Generator) -> Tensor:
+    chosen = torch.rand(len(x_NCHW), generator=generator) < p
+    return chosen.view(-1, 1, 1, 1).to(x_NCHW.device)
+
+
+def _gray(x_NCHW: Tensor) -> Tensor:
+    if x_NCHW.shape[1] != len(_LUMA):
+        return x_NCHW.mean(1, keepdim=True).expand_as(x_NCHW)
+    luma = torch.tensor(_LUMA, device=x_NCHW.device).view(-1, 1, 1)
+    return (x_NCHW * luma).sum(1, keepdim=True).expand_as(x_NCHW)
+
+
+def _turn_hue(x_NCHW: Tensor, turn: Tensor) -> Tensor:
+    """Turn RGB about the grey axis by `turn` (N,), a share of a full circle."""
+    if x_NCHW.shape[1] != len(_LUMA):
+        return x_NCHW
+    angle = turn * 2 * math.pi
+    cos, sin = angle.cos(), angle.sin()
+    # Rodrigues' formula about (1, 1, 1) / sqrt(3): a circulant matrix of these three.
+    on = cos + (1 - cos) / 3
+    ahead = (1 - cos) / 3 - sin / math.sqrt(3)
+    behind = (1 - cos) / 3 + sin / math.sqrt(3)
+    rows = [
+        torch.stack([on, ahead, behind], 1),
+        torch.stack([behind, on, ahead], 1),
+        torch.stack([ahead, behind, on], 1),
+    ]
+    matrix = torch.stack(rows, 1)  # (N, 3, 3)
+    turned = torch.einsum("nij,njhw->nihw", matrix, x_NCHW).clamp(0, 1)
+    return turned.contiguous(memory_format=torch.channels_last)

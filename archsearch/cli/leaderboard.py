@@ -1,0 +1,28 @@
+"""`archsearch leaderboard`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+) -> None:
+    """Print a study's leaderboard as a table."""
+    print_leaderboard(folder / "leaderboard.csv")
+
+
+def print_leaderboard(path: Path) -> None:
+    """A leaderboard CSV, on standard output."""
+    from rich.console import Console
+
+    from archsearch.files import read_csv
+    from archsearch.tables import leaderboard_view
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(leaderboard_view(read_csv(path)))

@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from archsearch.local import Trainer
+
+
+class Dataset(StrEnum):
+    """Which images."""
+
+    cifar10 = "cifar10"
+    shapes = "shapes"
+
+
+class Precision(StrEnum):
+    """Of forward passes."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="CIFAR-10 as train/<class>/*.png and test/<class>/*.png, or torchvision's folder.",
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1; the best there is unless given.")
+]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option(help="The faster one on this device unless given.")
+]
+
+
+def open_trainer(
+    dataset: str, data: Path | None, device: str | None, precision: Precision | None
+) -> Trainer:
+    """Load a data set for training on a device.
+
+    Raises:
+        ArchsearchError: either cannot be had.
+    """
+    from archsearch import data as datasets
+    from archsearch import device as devices
+    from archsearch.local import Trainer
+
+    chosen = devices.choose(device, precision.value if precision else None)
+    name: datasets.DatasetName = "shapes" if dataset == "shapes" else "cifar10"
+    return Trainer.of(datasets.load(name, data), chosen)

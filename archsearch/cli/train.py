@@ -1,0 +1,136 @@
+"""`archsearch train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsearch.cli.options import (
+    DataOption,
+    Dataset,
+    DeviceOption,
+    PrecisionOption,
+    open_trainer,
+)
+
+if TYPE_CHECKING:
+    from archsearch.jobs import Job
+    from archsearch.local import Trainer
+    from archsearch.results import Epoch
+
+
+def train(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec file; - is standard input.")],
+    recipe: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A recipe as JSON; the default recipe else.")
+    ] = None,
+    dataset: Annotated[Dataset, typer.Option(help="Which images.")] = Dataset.cifar10,
+    data: DataOption = None,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Train on the hold-out too: no score until the test at the end."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, data order, augmentation.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; runs/<network>-<seed> else.")
+    ] = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = None,
+) -> None:
+    """Train one network and test it once, at its last epoch.
+
+    Nine tenths of the training images are trained on, one tenth is scored every epoch. Run the
+    same command again to go on after an interruption.
+    Exit status: 0 the target is reached, 1 it is not, 2 bad input, 130 interrupted.
+    """
+    from archsearch.analyze import analyze
+    from archsearch.constraints import Constraints, judge
+    from archsearch.errors import InputError
+    from archsearch.files import locked
+    from archsearch.jobs import Job
+    from archsearch.parse import from_json, read_text, source_name
+    from archsearch.recipe import Recipe
+    from archsearch.spec import Spec
+
+    parsed = from_json(Spec, read_text(spec), source_name(spec))
+    how = from_json(Recipe, read_text(recipe), recipe) if recipe else Recipe()
+    try:
+        verdict = judge(analyze(parsed), Constraints())
+    except InputError as error:
+        raise error.named(source_name(spec)) from error
+    analysis = verdict.analysis
+    for violation in verdict.violations:
+        sys.stderr.write(f"note: outside the limits: {violation.message}\n")
+    folder = out or Path("runs") / f"{analysis.spec_hash[:12]}-{seed}{'-full' if full else ''}"
+    job = Job(
+        key="train",
+        spec_hash=analysis.spec_hash,
+        network=analysis.network,
+        recipe=how,
+        seed=seed,
+        folder=folder,
+        final=full,
+    )
+    trainer = open_trainer(dataset.value, data, device, precision)
+    with locked(folder):
+        raise typer.Exit(_train(trainer, job))
+
+
+def _train(trainer: Trainer, job: Job) -> int:
+    import json
+    from dataclasses import asdict
+
+    from archsearch.files import write_text
+    from archsearch.progress import train_progress
+    from archsearch.results import Epoch
+
+    run = trainer.run_of(job.seed)
+    history: list[Epoch] = []
+    test_acc = None
+    title = f"{job.network.spec.name} on {run.dataset}, {run.device} ({run.precision})"
+    try:
+        with train_progress(title, job.recipe.epochs) as show:
+            for step in trainer.train(job, test=True):
+                if isinstance(step, Epoch):
+                    history.append(step)
+                    show(step)
+                else:
+                    test_acc = step
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"interrupted after {len(history)} epochs, saved in {job.folder}; "
+            "run the same command to go on\n"
+        )
+        return 130
+    target = job.recipe.target_accuracy
+    reached = target is None or (test_acc is not None and test_acc >= target)
+    result = {
+        "test_acc": test_acc,
+        "val_acc": history[-1].val_acc,
+        "epochs": len(history),
+        "train_seconds": round(sum(epoch.train_seconds for epoch in history), 2),
+        "target_accuracy": target,
+        "reached_target": reached,
+        "full": job.final,
+        "spec_hash": job.spec_hash,
+        **asdict(run),
+    }
+    write_text(job.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(_summary(result, job.folder))
+    return 0 if reached else 1
+
+
+def _summary(result: dict[str, object], folder: Path) -> str:
+    lines = [f"test accuracy {float(str(result['test_acc'])):.2%} (single view, last epoch)"]
+    if result["val_acc"] is not None:
+        lines.append(f"hold-out {float(str(result['val_acc'])):.2%}")
+    lines.append(f"{result['epochs']} epochs, {result['train_seconds']} s of training")
+    lines.append(f"{result['device']}, {result['precision']}, seed {result['seed']}")
+    if result["dataset"] == "shapes":
+        lines.append("shapes is a generated data set: this says nothing of CIFAR-10")
+    return "\n".join(lines) + f"\nin {folder}\n"

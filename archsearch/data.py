@@ -1,0 +1,257 @@
+"""Data sets as uint8 tensors: loaded, checked, split. One function a source, one check for all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from archsearch import shapes
+from archsearch.errors import ArchsearchError, DataError
+from archsearch.files import replacing
+
+# N images, H W pixels, C channels
+
+DatasetName = Literal["cifar10", "shapes"]
+DATASET_NAMES: tuple[DatasetName, ...] = ("cifar10", "shapes")
+HOLDOUT_SHARE = 10
+"""One training image in ten is held out."""
+HOLDOUT_SEED = 0
+_CIFAR10_COUNTS = {"train": 50_000, "test": 10_000}
+_CIFAR10_SIDE = 32
+_BATCHES = "cifar-10-batches-py"
+_DOWNLOAD_TIMEOUT_S = 30
+_CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Labelled images: `pixels` uint8 (N, H, W, C), `labels` int64 (N,)."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: Tensor) -> Images:
+        return Images(self.pixels[index], self.labels[index])
+
+    def to(self, device: torch.device) -> Images:
+        """The same images on `device`."""
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Training and test images, and what the classes are called."""
+
+    name: DatasetName
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+
+
+def load(name: DatasetName, folder: Path | None) -> Dataset:
+    """A data set, checked.
+
+    Args:
+        name: which.
+        folder: for cifar10, an image folder (`train/<class>/*.png`, `test/<class>/*.png`) or one
+            that holds torchvision's CIFAR-10; None: `ARCHSEARCH_DATA`, else the user's cache,
+            where it is downloaded to.
+
+    Raises:
+        DataError: it cannot be had, or is not what it should be; with the ways out.
+    """
+    if name == "shapes":
+        return _shapes()
+    folder = folder or (Path(env) if (env := os.environ.get("ARCHSEARCH_DATA")) else None)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {_WAYS_OUT}")
+    if folder is not None and (folder / "train").is_dir():
+        return _cached_image_folder(folder)
+    return _checked(_torchvision(folder))
+
+
+def holdout(train: Images) -> tuple[Images, Images]:
+    """Training images without the hold-out, and the hold-out: a tenth, stratified, fixed."""
+    generator = torch.Generator().manual_seed(HOLDOUT_SEED)
+    order = torch.randperm(len(train), generator=generator)
+    held = torch.zeros(len(train), dtype=torch.bool)
+    for label in range(int(train.labels.max()) + 1):
+        of_class = order[train.labels[order] == label]
+        held[of_class[: len(of_class) // HOLDOUT_SHARE]] = True
+    return train[~held], train[held]
+
+
+_WAYS_OUT = (
+    "give --data DIR (train/<class>/*.png and test/<class>/*.png, or a folder that holds "
+    f"{_BATCHES}), set ARCHSEARCH_DATA, connect to the internet to download it, "
+    "or use --dataset shapes"
+)
+
+
+def cache_folder() -> Path:
+    """Where decoded and downloaded data are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "archsearch"
+
+
+def _shapes() -> Dataset:
+    splits = []
+    for pixels in shapes.generate():
+        classes, count = pixels.shape[:2]
+        labels = torch.arange(classes).repeat_interleave(count)
+        splits.append(Images(torch.from_numpy(pixels).flatten(0, 1), labels))
+    return Dataset("shapes", shapes.CLASSES, *splits)
+
+
+def _torchvision(folder: Path | None) -> Dataset:
+    from torchvision.datasets import CIFAR10  # noqa: PLC0415 (a second to import)
+
+    root = folder or cache_folder()
+    download = folder is None and not (root / _BATCHES).is_dir()
+    try:
+        with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
+            if download:
+                root.mkdir(parents=True, exist_ok=True)
+            splits = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
+    except (OSError, RuntimeError, urllib.error.URLError, EOFError) as error:
+        what = "could not be downloaded" if download else f"is not in {root}"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"CIFAR-10 {what} ({reason}); {_WAYS_OUT}") from error
+    images = [Images(torch.from_numpy(s.data), torch.tensor(s.targets)) for s in splits]
+    return Dataset("cifar10", tuple(splits[0].classes), *images)
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _cached_image_folder(folder: Path) -> Dataset:
+    """The image folder, decoded and checked once for each state of its files."""
+    files = {split: _listed(folder / split) for split in ("train", "test")}
+    listing = hashlib.sha256(str(folder.resolve()).encode())
+    for split in files.values():
+        for path in split:
+            stat = path.stat()
+            listing.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    cache = cache_folder() / f"cifar10-{listing.hexdigest()[:16]}.pt"
+    cached = _read_cache(cache)
+    if cached is not None:
+        return cached
+    names = [sorted({path.parent.name for path in split}) for split in files.values()]
+    if names[0] != names[1]:
+        only = sorted(set(names[0]) ^ set(names[1]))
+        raise DataError(f"{folder}: train and test differ in classes: {', '.join(only)}")
+    classes = tuple(names[0])
+    train, test = (_decoded(split, classes) for split in files.values())
+    dataset = _checked(Dataset("cifar10", classes, train, test))
+    _write_cache(cache, dataset)
+    return dataset
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        classes = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+        return [path for cls in classes for path in sorted(cls.glob("*.png"))]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}; {_WAYS_OUT}") from error
+
+
+def _decoded(paths: list[Path], classes: tuple[str, ...]) -> Images:
+    side = _CIFAR10_SIDE
+    pixels = np.empty((len(paths), side, side, 3), np.uint8)
+    for i, path in enumerate(paths):
+        try:
+            with Image.open(path) as image:
+                if image.size != (side, side):
+                    width, height = image.size
+                    raise DataError(f"{path}: is {width}x{height}; CIFAR-10 is {side}x{side}")
+                pixels[i] = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"{path}: is not a readable PNG: {error}") from error
+    index = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([index[path.parent.name] for path in paths], dtype=torch.int64)
+    return Images(torch.from_numpy(pixels), labels)
+
+
+def _checked(dataset: Dataset) -> Dataset:
+    """The data set itself, if it is CIFAR-10 as published.
+
+    Raises:
+        DataError: counts, classes or balance differ, or test images were trained on.
+    """
+    problems = []
+    if len(dataset.classes) != 10:
+        problems.append(f"{len(dataset.classes)} classes, not 10")
+    for split, images in (("train", dataset.train), ("test", dataset.test)):
+        wanted = _CIFAR10_COUNTS[split]
+        if len(images) != wanted:
+            problems.append(f"{len(images):,} {split} images, not {wanted:,}")
+        counts = images.labels.bincount(minlength=len(dataset.classes)).tolist()
+        problems += [
+            f"{count:,} {split} images of {dataset.classes[i]}, not {wanted // 10:,}"
+            for i, count in enumerate(counts)
+            if count != wanted // 10
+        ]
+    seen = {image.numpy().tobytes() for image in dataset.train.pixels}
+    shared = sum(image.numpy().tobytes() in seen for image in dataset.test.pixels)
+    if shared:
+        problems.append(
+            f"{shared:,} test images are training images too: "
+            "an accuracy on them would mean nothing"
+        )
+    if problems:
+        raise DataError("this is not CIFAR-10: " + "; ".join(problems) + f"; {_WAYS_OUT}")
+    return dataset
+
+
+def _read_cache(path: Path) -> Dataset | None:
+    """What an earlier run decoded and checked; None where there is nothing sound."""
+    if not path.is_file():
+        return None
+    try:
+        stored = torch.load(path, weights_only=True)
+        if stored["format"] != _CACHE_FORMAT:
+            return None
+        splits = [Images(stored[split], stored[f"{split}_labels"]) for split in ("train", "test")]
+        return Dataset("cifar10", tuple(stored["classes"]), *splits)
+    except Exception:  # noqa: BLE001 (torch.load raises anything on a damaged file: decode again)
+        return None
+
+
+def _write_cache(path: Path, dataset: Dataset) -> None:
+    try:
+        with replacing(path) as temporary:
+            torch.save(
+                {
+                    "format": _CACHE_FORMAT,
+                    "classes": list(dataset.classes),
+                    "train": dataset.train.pixels,
+                    "train_labels": dataset.train.labels,
+                    "test": dataset.test.pixels,
+                    "test_labels": dataset.test.labels,
+                },
+                temporary,
+            )
+    except (ArchsearchError, RuntimeError):
+        return  # a cache that cannot be written costs seconds next time, nothing else

@@ -1,0 +1,93 @@
+"""What can go wrong, said so that it can be mended.
+
+ArchsearchError           one message; the command line prints it and exits with 2
+├── InputError            what a user wrote is wrong: every problem in it, at once
+├── DataError             a data set cannot be had or cannot be trusted
+├── CheckpointError       a checkpoint cannot be read, or belongs to another run
+├── TrainingError         this network cannot be trained this way; others may
+│   └── DivergedError     the loss left the numbers
+├── StudyError            a study folder cannot be used as asked
+└── HopelessSpaceError    the search space holds (almost) nothing within the limits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MAX_PROBLEMS_SHOWN = 40
+MAX_VALUE_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        place: where, as a dotted path into the input (`blocks.2.layers.0.kernel_size`).
+        rule: which rule it breaks, a short code.
+        message: the rule in words, the value that broke it, and what to do.
+    """
+
+    place: str
+    rule: str
+    message: str
+
+
+def shown(value: object) -> str:
+    """A value as an error message quotes it: on one line, cut where it is long."""
+    text = repr(value)
+    if len(text) > MAX_VALUE_CHARS:
+        text = f"{text[: MAX_VALUE_CHARS - 3]}..."
+    return text
+
+
+class ArchsearchError(Exception):
+    """Anything that archsearch can explain to its user."""
+
+
+class InputError(ArchsearchError):
+    """A file (or a value) is not what it must be; carries every problem found."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__(self._text())
+
+    def named(self, source: str) -> InputError:
+        """The same problems, told of `source`."""
+        return InputError(source, self.problems)
+
+    def _text(self) -> str:
+        count = len(self.problems)
+        lines = [f"{self.source} has {count} problem{'s' if count != 1 else ''}"]
+        listed = self.problems[:MAX_PROBLEMS_SHOWN]
+        width = min(max((len(p.place) for p in listed), default=0), 44)
+        lines += [f"  {p.place:<{width}}  {p.message}" for p in listed]
+        if count > len(listed):
+            lines.append(f"  ... and {count - len(listed)} more")
+        return "\n".join(lines)
+
+
+class DataError(ArchsearchError):
+    """A data set is missing, incomplete or not to be trusted."""
+
+
+class CheckpointError(ArchsearchError):
+    """A checkpoint cannot be read, or was written by another run."""
+
+
+class TrainingError(ArchsearchError):
+    """This network cannot be trained this way, here; another may."""
+
+
+class DivergedError(TrainingError):
+    """Training left the numbers (NaN or infinite loss)."""
+
+
+class StudyError(ArchsearchError):
+    """A study folder cannot be used as asked."""
+
+
+class HopelessSpaceError(ArchsearchError):
+    """Sampling found (almost) no spec within the limits."""

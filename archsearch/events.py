@@ -1,0 +1,73 @@
+"""What a search tells while it runs; `progress` draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archsearch.analyze import Analysis
+from archsearch.propose import Feasibility, Rejection
+from archsearch.results import Entry, Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOpened:
+    """What earlier calls have left on the leaderboard."""
+
+    entries: list[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSampled:
+    """Before the first trial: how much of the space is within the limits."""
+
+    feasibility: Feasibility
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A trial goes into training, or with `final_seed` a finalist into retraining.
+
+    Attributes:
+        again: it was interrupted before.
+    """
+
+    number: int
+    analysis: Analysis
+    epochs: int
+    again: bool = False
+    final_seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trial, or a finalist, has one more epoch."""
+
+    number: int
+    epoch: Epoch
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnded:
+    """A trial is on the leaderboard."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class FinalEnded:
+    """A finalist has been tested."""
+
+    number: int
+    test_acc: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A proposal broke a rule; no trial was spent on it."""
+
+    rejection: Rejection
+
+
+Event = StudyOpened | SpaceSampled | Started | Trained | TrialEnded | FinalEnded | Rejected

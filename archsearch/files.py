@@ -1,0 +1,140 @@
+"""Writing so that a crash, a full disk or a second process loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from archsearch.errors import ArchsearchError, StudyError
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place if the block ends well.
+
+    Raises:
+        ArchsearchError: the folder cannot be written or the disk is full; `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> ArchsearchError:
+    """What to tell of a failed write."""
+    why = error.strerror or str(error)
+    return ArchsearchError(
+        f"{path}: cannot be written: {why}; what was saved before is as it was. "
+        "Make room or choose another folder, then run the same command again"
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text at once or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a CSV at once or not at all."""
+    lines = [_csv_line(columns)]
+    lines += [_csv_line([row.get(column) for column in columns]) for row in rows]
+    write_text(path, "".join(lines))
+
+
+def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
+    """Add one row in a single write; a line that a crash cut short is dropped first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end == 0:
+                file.write(_csv_line(columns).encode())
+            else:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    _drop_last_line(file)
+            file.write(_csv_line([row.get(column) for column in columns]).encode())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """A CSV's rows, as text.
+
+    Raises:
+        ArchsearchError: there is none, or it cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ArchsearchError(f"{path}: cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the lock dies with it.
+
+    Raises:
+        StudyError: another process holds it.
+        ArchsearchError: the folder cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise unwritable(path, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read(80).strip() or "another process"
+            raise StudyError(
+                f"{folder}: {owner} is at work here; wait for it or choose another --name"
+            ) from error
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+        yield
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in values])
+    return line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell; text that a spreadsheet would run as a formula is made inert."""
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value
+
+
+def _drop_last_line(file: io.BufferedRandom | Any) -> None:
+    file.seek(0)
+    data = file.read()
+    file.truncate(data.rfind(b"\n") + 1)

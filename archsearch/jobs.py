@@ -1,0 +1,79 @@
+"""The line between the search, which decides, and whatever trains: jobs down, reports up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from archsearch.network import Network
+from archsearch.recipe import Recipe
+from archsearch.results import Epoch, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training run.
+
+    Attributes:
+        key: names it within one search.
+        folder: where its checkpoint, history, spec and recipe are kept.
+        final: train on the whole training set and test once, rather than score the hold-out.
+    """
+
+    key: str
+    spec_hash: str
+    network: Network
+    recipe: Recipe
+    seed: int
+    folder: Path
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """An epoch of a job, trained now or before an interruption."""
+
+    key: str
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """A job's end; `test_acc` where it was a final one."""
+
+    key: str
+    test_acc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """A job that cannot end well, whoever tries."""
+
+    key: str
+    reason: str
+
+
+Report = EpochDone | JobDone | JobFailed
+
+
+class Executor(Protocol):
+    """Trains jobs. The search submits up to `capacity` of them and reads their reports."""
+
+    capacity: int
+
+    def run_of(self, seed: int) -> Run:
+        """Where and how a job with this seed is trained."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Take a job."""
+        ...
+
+    def next_report(self) -> Report:
+        """Wait for the next report of any job."""
+        ...
+
+    def stop(self, key: str) -> None:
+        """Drop a job: no more reports of it."""
+        ...

@@ -1,0 +1,94 @@
+"""The leaderboard, as the study's database has it."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import fields
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from archsearch.analyze import Analysis, analyze
+from archsearch.propose import full_knobs
+from archsearch.results import Entry, Run, axes
+from archsearch.space import spec_of
+from archsearch.study import Study, StudyFolder
+
+
+def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
+    """The network that a trial's parameters stand for."""
+    knobs = full_knobs(config.space, trial.params)
+    return analyze(spec_of(knobs, f"{config.name}-{trial.number}"))
+
+
+def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list[Entry]:
+    """Every trial that counts or failed for good: trained ones first, by hold-out accuracy."""
+    rows = [
+        _entry(trial, study, config, folder)
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state.is_finished()
+        and not trial.user_attrs.get("interrupted")
+        and "spec_hash" in trial.user_attrs
+    ]
+    order = {"trained": 0, "pruned": 1, "failed": 2}
+    rows.sort(key=lambda row: (order[row["status"]], -(row["val_acc"] or 0), row["trial"]))
+    return [Entry(rank=rank, **row) for rank, row in enumerate(rows, start=1)]
+
+
+def _entry(
+    trial: FrozenTrial, study: optuna.Study, config: Study, folder: StudyFolder
+) -> dict[str, Any]:
+    attrs = trial.user_attrs
+    spec_hash = attrs["spec_hash"]
+    history = attrs.get("history", [])
+    seconds = sum(epoch["train_seconds"] for epoch in history)
+    analysis = analyze_trial(trial, config)
+    run = attrs.get("run") or dict.fromkeys((field.name for field in fields(Run)), "")
+    finals = [
+        result
+        for name, result in study.user_attrs.items()
+        if name.startswith(final_name(spec_hash, None)) and result["test_acc"] is not None
+    ]
+    tested = [result["test_acc"] for result in finals]
+    test_acc = statistics.fmean(tested) if tested else None
+    target = config.final_recipe.target_accuracy
+    states = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned"}
+    spec_path = folder.trial(spec_hash) / "spec.json"
+    return {
+        "trial": trial.number,
+        "spec_hash": spec_hash,
+        "status": states.get(trial.state, "failed"),
+        "val_acc": history[-1]["val_acc"] if history else None,
+        "test_acc": test_acc,
+        "test_acc_std": statistics.stdev(tested) if len(tested) > 1 else None,
+        "test_seeds": len(tested),
+        "reached_target": test_acc >= target if test_acc is not None and target else None,
+        "params": analysis.params,
+        "receptive_field": axes(analysis.receptive_field),
+        "receptive_field_with_gap": axes(analysis.receptive_field_with_gap),
+        "macs": analysis.macs,
+        "epochs": len(history),
+        "train_seconds": round(seconds, 2),
+        "images_per_second": _mean_speed(history),
+        **run,
+        "spec_path": str(spec_path.relative_to(folder.path)),
+        "final_epochs": finals[0]["epochs"] if finals else None,
+        "final_train_seconds": _mean_seconds(finals),
+        "reason": attrs.get("reason", ""),
+    }
+
+
+def _mean_speed(history: list[dict[str, Any]]) -> float | None:
+    speeds = [epoch["images_per_second"] for epoch in history]
+    return round(statistics.fmean(speeds), 1) if speeds else None
+
+
+def _mean_seconds(finals: list[dict[str, Any]]) -> float | None:
+    seconds = [result["train_seconds"] for result in finals]
+    return round(statistics.fmean(seconds), 2) if seconds else None
+
+
+def final_name(spec_hash: str, seed: int | None) -> str:
+    """The study attribute of a final result; without a seed, what all of a network's begin with."""
+    return f"final:{spec_hash}:{'' if seed is None else seed}"

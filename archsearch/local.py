@@ -1,0 +1,154 @@
+"""Training in this process: one network, and the executor that runs the search's jobs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from archsearch import files
+from archsearch.augment import statistics
+from archsearch.build import build
+from archsearch.data import Dataset, Images, holdout
+from archsearch.device import Device
+from archsearch.errors import CheckpointError, TrainingError
+from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.recipe import recipe_hash
+from archsearch.results import Epoch, Run, write_history
+from archsearch.train import evaluate, train
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """A data set, split, on a device; trains one job at a time.
+
+    Attributes:
+        fit: what ranking jobs train on.
+        held_out: what they are scored on.
+    """
+
+    dataset: Dataset
+    fit: Images
+    held_out: Images
+    device: Device
+
+    @classmethod
+    def of(cls, dataset: Dataset, device: Device) -> Trainer:
+        """With the fixed hold-out."""
+        return cls(dataset, *holdout(dataset.train), device)
+
+    def run_of(self, seed: int) -> Run:
+        """What must stand beside this trainer's figures."""
+        return Run(
+            device=self.device.name,
+            precision=self.device.precision,
+            seed=seed,
+            dataset=self.dataset.name,
+            torch_version=torch.__version__,
+        )
+
+    def train(self, job: Job, *, test: bool) -> Iterator[Epoch | float]:
+        """Train `job`: its epochs, then, with `test`, its accuracy on the test images.
+
+        Raises:
+            TrainingError: the loss left the numbers, or there is not enough memory.
+            CheckpointError: its checkpoint cannot be used.
+            ArchsearchError: its folder cannot be written.
+        """
+        files.write_text(job.folder / "spec.json", spec_text(job))
+        files.write_text(job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n")
+        fit = self.dataset.train if job.final else self.fit
+        held_out = None if job.final else self.held_out
+        torch.manual_seed(job.seed)
+        try:
+            model = build(job.network)
+            history: list[Epoch] = []
+            for epoch in train(
+                model,
+                job.recipe,
+                fit,
+                held_out,
+                device=self.device,
+                seed=job.seed,
+                run=self._run_id(job),
+                checkpoint_path=job.folder / "checkpoint.pt",
+            ):
+                history.append(epoch)
+                write_history(job.folder / "history.csv", history)
+                yield epoch
+            if test:
+                mean, std = statistics(fit.pixels)
+                score = evaluate(model, self.dataset.test, mean, std, self.device)
+                yield score.accuracy
+        except MemoryError as error:
+            raise TrainingError("out of memory: use a smaller batch_size or network") from error
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            why = str(error).splitlines()[0]
+            raise TrainingError(
+                f"out of memory ({why}): use a smaller batch_size or network"
+            ) from error
+
+    def _run_id(self, job: Job) -> str:
+        part = "all" if job.final else "fit"
+        return (
+            f"network {job.spec_hash[:12]} recipe {recipe_hash(job.recipe)[:12]} "
+            f"data {self.dataset.name}/{part} seed {job.seed}"
+        )
+
+
+def spec_text(job: Job) -> str:
+    """A job's spec as its author (or the search) wrote it."""
+    return job.network.spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
+
+
+@dataclass(slots=True)
+class InProcess:
+    """The executor that trains here, one job after the other."""
+
+    trainer: Trainer
+    warn: Callable[[str], None]
+    capacity: int = 1
+    _running: dict[str, tuple[Job, Iterator[Epoch | float]]] = field(default_factory=dict)
+
+    def run_of(self, seed: int) -> Run:
+        """See `Trainer.run_of`."""
+        return self.trainer.run_of(seed)
+
+    def submit(self, job: Job) -> None:
+        """Take a job; it makes progress while `next_report` waits."""
+        self._running[job.key] = (job, self.trainer.train(job, test=job.final))
+
+    def stop(self, key: str) -> None:
+        """Drop a job."""
+        del self._running[key]
+
+    def next_report(self) -> Report:
+        """Train the oldest job's next epoch."""
+        key, (job, progress) = next(iter(self._running.items()))
+        try:
+            step = next(progress, None)
+        except CheckpointError as error:
+            # Losing this job's epochs beats losing the search; what is there is kept aside.
+            self.warn(f"{error}. It is set aside and the trial starts over")
+            _set_aside(job.folder / "checkpoint.pt")
+            self.submit(job)
+            return self.next_report()
+        except TrainingError as error:
+            self.stop(key)
+            return JobFailed(key, str(error))
+        if isinstance(step, Epoch):
+            return EpochDone(key, step)
+        self.stop(key)
+        return JobDone(key, step)
+
+
+def _set_aside(path: Path) -> None:
+    try:
+        shutil.move(path, path.with_suffix(".corrupt"))
+    except OSError as error:
+        raise files.unwritable(path, error) from error

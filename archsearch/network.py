@@ -1,0 +1,140 @@
+"""A network as archsearch reasons about it: operations in order, every shape known.
+
+`resolve` makes it from a spec. It is what the analyzer counts, what torch builds, and what
+`spec_hash` identifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from archsearch import ops
+from archsearch.ops import Axis, Pair
+from archsearch.spec import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMap:
+    """What flows between two operations, for one image.
+
+    Attributes:
+        channels: channels, or features where `flat`.
+        flat: a vector (C,) rather than a map (C, H, W).
+        gate: receptive field (height, width) at the last map before global pooling,
+            once that has happened.
+    """
+
+    channels: int
+    height: Axis
+    width: Axis
+    flat: bool = False
+    gate: Pair | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C,) or (C, H, W)."""
+        return (self.channels,) if self.flat else (self.channels, *self.size)
+
+    @property
+    def size(self) -> Pair:
+        """Cells (height, width)."""
+        return self.height.size, self.width.size
+
+    @property
+    def cells(self) -> int:
+        """Height times width."""
+        return self.height.size * self.width.size
+
+    @property
+    def rf(self) -> Pair:
+        """Receptive field of one cell (height, width), in image pixels."""
+        return self.height.rf, self.width.rf
+
+    @property
+    def jump(self) -> Pair:
+        """Image pixels between neighbouring cells (height, width)."""
+        return self.height.jump, self.width.jump
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation at its place.
+
+    Attributes:
+        place: the layer that it came from, as in the spec (`blocks.0.layers.2`).
+        role: which part of that layer it is (`conv`, `depthwise`, `norm`, ...).
+    """
+
+    place: str
+    role: str
+    op: ops.Op
+    before: FeatureMap
+    after: FeatureMap
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Branches over one input, merged; an empty branch is the identity.
+
+    Attributes:
+        role: `residual` (body, then shortcut) or `parallel`.
+    """
+
+    place: str
+    role: Literal["residual", "parallel"]
+    branches: tuple[Trunk, ...]
+    merge: Literal["add", "concat"]
+    split: bool
+    before: FeatureMap
+    after: FeatureMap
+
+
+Trunk = tuple[Node | Join, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A resolved spec: `sections` are the blocks' trunks and, last, the output's."""
+
+    spec: Spec
+    image: FeatureMap
+    sections: tuple[Trunk, ...]
+    logits: FeatureMap
+
+    @property
+    def trunk(self) -> Trunk:
+        """All sections, end to end."""
+        return tuple(node for section in self.sections for node in section)
+
+    def nodes(self) -> Iterator[Node]:
+        """Every operation, branches in order."""
+        return walk(self.trunk)
+
+
+def walk(trunk: Trunk) -> Iterator[Node]:
+    """Every operation of a trunk, depth first."""
+    for node in trunk:
+        if isinstance(node, Join):
+            for branch in node.branches:
+                yield from walk(branch)
+        else:
+            yield node
+
+
+def covers_map(op: ops.Pool2d, before: FeatureMap, after: FeatureMap) -> bool:
+    """Whether a pool is global: one window, over every cell of its map."""
+    reaches = all(
+        kernel - pad >= size
+        for kernel, pad, size in zip(op.kernel_size, op.padding, before.size, strict=True)
+    )
+    return after.cells == 1 and reaches
+
+
+def is_global_avg_pool(node: Node) -> bool:
+    """A global average pool by that name, or an average pool that covers its whole map."""
+    op = node.op
+    if isinstance(op, ops.Pool2d):
+        return op.kind == "avg" and covers_map(op, node.before, node.after)
+    return isinstance(op, ops.GlobalAvgPool)

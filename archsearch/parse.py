@@ -1,0 +1,200 @@
+"""Text to records: bounded reading, and pydantic's complaints in a user's words."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+
+from archsearch.errors import ArchsearchError, InputError, Problem, shown
+
+MAX_BYTES = 1 << 20
+"""A spec, recipe or study is a few kilobytes; what is larger was not meant for us."""
+
+M = TypeVar("M", bound=BaseModel)
+
+_TYPE_ERRORS = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
+    "finite_number": "a finite number",
+}
+_BOUND_ERRORS = {
+    "greater_than": ("gt", ">"),
+    "greater_than_equal": ("ge", ">="),
+    "less_than": ("lt", "<"),
+    "less_than_equal": ("le", "<="),
+}
+
+
+def read_text(path: str) -> str:
+    """The text of `path` ("-": standard input), at most `MAX_BYTES`.
+
+    Raises:
+        ArchsearchError: it cannot be read, is not UTF-8 or is too large.
+    """
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with Path(path).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ArchsearchError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if len(data) > MAX_BYTES:
+        raise ArchsearchError(
+            f"{source_name(path)}: larger than {MAX_BYTES >> 20} MiB; "
+            "this is not a file that archsearch writes or reads"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ArchsearchError(
+            f"{source_name(path)}: not UTF-8 text (byte {error.start})"
+        ) from error
+
+
+def source_name(path: str) -> str:
+    """What messages call an input."""
+    return "standard input" if path == "-" else path
+
+
+def from_json(model: type[M], text: str, source: str) -> M:
+    """A record from JSON text.
+
+    Raises:
+        InputError: with every problem in it.
+    """
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        try:
+            raw = pydantic_core.from_json(text)
+        except ValueError as bad:
+            why = str(bad)
+            if "recursion limit" in why:
+                why = f"nested too deeply ({why})"
+            raise InputError(source, [Problem("", "json", f"is not valid JSON: {why}")]) from error
+        raise InputError(source, _problems(error, raw)) from error
+
+
+def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
+    """A record from plain data.
+
+    Raises:
+        InputError: with every problem in it.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(source, _problems(error, raw)) from error
+
+
+def from_toml(model: type[M], text: str, source: str) -> M:
+    """A record from TOML text.
+
+    Raises:
+        InputError: with every problem in it.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        problem = Problem("", "toml", f"is not valid TOML: {error}")
+        raise InputError(source, [problem]) from error
+    return from_mapping(model, raw, source)
+
+
+def _problems(error: ValidationError, raw: object) -> list[Problem]:
+    """One problem a place: the branches of a union are told together."""
+    by_place: dict[str, list[Any]] = {}
+    for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # long enough, but for its invalid items, which are told themselves
+        by_place.setdefault(_place(item["loc"], raw, item["type"]), []).append(item)
+    return [_problem(place, items) for place, items in by_place.items()]
+
+
+def _place(loc: Sequence[int | str], raw: object, kind: str) -> str:
+    """The path into the raw data: pydantic's own, without its union and tag labels."""
+    parts: list[str] = []
+    node: Any = raw
+    tag: object = None
+    for i, part in enumerate(loc):
+        last = i == len(loc) - 1
+        if tag is not None and part == tag:
+            tag = None
+            continue
+        mapped = isinstance(node, Mapping) and part in node
+        listed = isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
+        if mapped or listed:
+            node = node[part]
+        elif not (last and kind == "missing"):
+            continue
+        parts.append(str(part))
+        tag = node.get("op") if isinstance(node, Mapping) else None
+    return ".".join(parts)
+
+
+def _problem(place: str, items: list[Any]) -> Problem:
+    precise = [item for item in items if item["type"] not in _TYPE_ERRORS]
+    told = precise or items
+    value = told[0]["input"]
+    first = told[0]
+    match first["type"]:
+        case "missing":
+            return Problem(place, "missing", "is required and not there")
+        case "extra_forbidden":
+            name = place.rpartition(".")[2]
+            return Problem(place, "unknown-key", f"unknown key {shown(name)}; remove or rename it")
+        case "union_tag_not_found":
+            return Problem(f"{place}.op", "missing", "is required: which layer is this?")
+        case "union_tag_invalid":
+            return Problem(f"{place}.op", "unknown-op", _unknown_op(first["ctx"]))
+        case _:
+            pass
+    wants = list(dict.fromkeys(_wanted(item) for item in told))
+    if not precise:
+        wants = [
+            "[height, width]" if want == "a list" and len(wants) > 1 else want for want in wants
+        ]
+    return Problem(place, first["type"], f"must be {' or '.join(wants)}, got {shown(value)}")
+
+
+def _wanted(item: Any) -> str:
+    kind, context = item["type"], item.get("ctx", {})
+    if kind in _TYPE_ERRORS:
+        return _TYPE_ERRORS[kind]
+    if kind in _BOUND_ERRORS:
+        key, sign = _BOUND_ERRORS[kind]
+        return f"{sign} {context[key]}"
+    if kind == "literal_error":
+        return f"one of {context['expected']}"
+    if kind in ("too_short", "string_too_short"):
+        return f"at least {context['min_length']} long"
+    if kind in ("too_long", "string_too_long"):
+        return f"at most {context['max_length']} long"
+    message = str(item["msg"])
+    return f"valid ({message[:1].lower()}{message[1:]})"
+
+
+def _unknown_op(context: Mapping[str, Any]) -> str:
+    known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
+    name = str(context["tag"])
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose {', '.join(known)}"
+    return f"unknown op {shown(name)}; {hint}"

@@ -1,0 +1,201 @@
+"""Proposals within the limits: a sampler that asks Optuna's until a network is new and fits."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from archsearch.analyze import analyze
+from archsearch.constraints import Constraints, Verdict, judge
+from archsearch.errors import HopelessSpaceError, InputError
+from archsearch.space import Knobs, Space, Value, knob_choices, spec_of
+from archsearch.study import Sampler
+
+DUPLICATE = "duplicate"
+"""The rule that a proposal breaks when its network was trained, or is being trained, already."""
+MISFIT = "shapes"
+"""The rule that a proposal breaks when its shapes do not fit together."""
+_MAX_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A proposal that cost no trial."""
+
+    trial: int
+    rules: tuple[str, ...]
+    knobs: Knobs
+    verdict: Verdict | None
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Optuna's view of the knobs that have a choice; evenly spaced numbers keep their order."""
+    return {
+        name: _distribution(choices)
+        for name, choices in knob_choices(space).items()
+        if len(choices) > 1
+    }
+
+
+def _distribution(choices: tuple[Value, ...]) -> BaseDistribution:
+    numbers = [choice for choice in choices if isinstance(choice, int)]
+    gaps = {high - low for low, high in pairwise(numbers)}
+    if len(numbers) == len(choices) and len(gaps) == 1 and (gap := gaps.pop()) > 0:
+        return IntDistribution(numbers[0], numbers[-1], step=gap)
+    return CategoricalDistribution(choices)
+
+
+def full_knobs(space: Space, params: Mapping[str, Any]) -> dict[str, Value]:
+    """A trial's parameters with the knobs that have no choice filled in."""
+    return {
+        name: params[name] if len(choices) > 1 else choices[0]
+        for name, choices in knob_choices(space).items()
+    }
+
+
+def screen(knobs: Knobs, constraints: Constraints, name: str) -> tuple[Verdict | None, list[str]]:
+    """What the analyzer says of a setting, and which rules it breaks."""
+    try:
+        verdict = judge(analyze(spec_of(knobs, name)), constraints)
+    except InputError:
+        return None, [MISFIT]
+    return verdict, [violation.rule for violation in verdict.violations]
+
+
+@dataclass(frozen=True, slots=True)
+class Feasibility:
+    """How much of a space is within the limits, by sampling.
+
+    Attributes:
+        broken: share of samples that break each rule.
+        feasible: share that breaks none.
+    """
+
+    samples: int
+    broken: dict[str, float]
+    feasible: float
+
+
+def feasibility(
+    space: Space, constraints: Constraints, seed: int, samples: int = 1_000
+) -> Feasibility:
+    """Sample the space evenly and screen each sample."""
+    rng = Random(seed)  # noqa: S311
+    choices = knob_choices(space)
+    broken: Counter[str] = Counter()
+    feasible = 0
+    for _ in range(samples):
+        knobs = {name: rng.choice(values) for name, values in choices.items()}
+        _, rules = screen(knobs, constraints, "sample")
+        broken.update(rules)
+        feasible += not rules
+    shares = {rule: count / samples for rule, count in broken.most_common()}
+    return Feasibility(samples, shares, feasible / samples)
+
+
+@dataclass
+class FeasibleSampler(BaseSampler):
+    """Wraps an Optuna sampler; only networks that are new and within the limits come out.
+
+    The random numbers of a trial follow from the seed and the trial's number alone, so a
+    search that was interrupted proposes what it would have proposed.
+    """
+
+    space: Space
+    constraints: Constraints
+    config: Sampler
+    seed: int
+    on_rejection: Callable[[Rejection], None]
+    _distributions: dict[str, BaseDistribution] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._distributions = distributions(self.space)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All knobs, always."""
+        return self._distributions
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """A setting whose network fits and is new.
+
+        Raises:
+            HopelessSpaceError: `patience` proposals held none.
+        """
+        if "fixed_params" in trial.system_attrs:  # a trial that is tried again
+            return {}
+        taken = taken_hashes(study)
+        rng = np.random.default_rng([self.seed, trial.number])
+        inner, fallback = self._samplers(int(rng.integers(2**31)))
+        counts: Counter[str] = Counter()
+        started = time.monotonic()
+        for attempt in range(self.config.patience):
+            # Where the inner sampler clings to what does not fit, chance takes over.
+            sampler = inner if attempt < self.config.patience // 10 else fallback
+            params = dict(sampler.sample_relative(study, trial, search_space))
+            for name, distribution in search_space.items():
+                if name not in params:
+                    params[name] = sampler.sample_independent(study, trial, name, distribution)
+            knobs = full_knobs(self.space, params)
+            verdict, rules = screen(knobs, self.constraints, f"trial-{trial.number}")
+            if verdict and not rules and verdict.analysis.spec_hash in taken:
+                rules = [DUPLICATE]
+            if not rules:
+                return params
+            counts.update(rules)
+            self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
+            if time.monotonic() - started > _MAX_SECONDS:
+                break
+        raise HopelessSpaceError(
+            f"{sum(counts.values()):,} proposals in a row held no new network within the limits "
+            f"({told(counts)}); widen the space or relax the limit that rejects most"
+        )
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Never asked for: every knob is in the relative space."""
+        raise AssertionError(f"{param_name} is not in the search space")
+
+    def _samplers(self, seed: int) -> tuple[BaseSampler, BaseSampler]:
+        fallback = RandomSampler(seed=seed)
+        if self.config.kind == "random":
+            return fallback, fallback
+        return TPESampler(n_startup_trials=self.config.startup_trials, seed=seed), fallback
+
+
+def taken_hashes(study: optuna.Study) -> set[str]:
+    """Networks that are trained, in training, waiting to be, or that failed for good."""
+    return {
+        trial.user_attrs["spec_hash"]
+        for trial in study.get_trials(deepcopy=False)
+        if "spec_hash" in trial.user_attrs
+        and not (trial.state == TrialState.FAIL and trial.user_attrs.get("interrupted"))
+    }
+
+
+def told(counts: Mapping[str, int]) -> str:
+    """Rejections by rule, most first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{rule} {count:,}" for rule, count in ordered)

@@ -1,0 +1,458 @@
+"""A spec's network: every default made explicit, every shape worked out and checked, here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from archsearch import ops
+from archsearch import spec as s
+from archsearch.errors import InputError, Problem
+from archsearch.network import FeatureMap, Join, Network, Node, Trunk, covers_map
+from archsearch.ops import Axis, Pair
+
+MAX_LAYERS = 2_000
+MAX_NESTING = 24
+
+
+def resolve(spec: s.Spec) -> Network:
+    """Work out every shape of `spec`.
+
+    Raises:
+        InputError: shapes do not fit; with every place where they do not.
+    """
+    resolver = _Resolver()
+    resolver.check_size(spec)
+    if resolver.problems:
+        raise InputError(spec.name, resolver.problems)
+    image = FeatureMap(spec.input.channels, Axis(spec.input.height), Axis(spec.input.width))
+    at = image
+    sections: list[Trunk] = []
+    names: set[str] = set()
+    for i, block in enumerate(spec.blocks):
+        if block.name in names:
+            message = f"{block.name!r} is taken; rename this block"
+            resolver.problem(f"blocks.{i}.name", "unique-name", message)
+        names.add(block.name)
+        nodes, at = resolver.layers(block.layers, f"blocks.{i}.layers", at)
+        sections.append(nodes)
+    nodes, at = resolver.layers(spec.output.layers, "output.layers", at)
+    sections.append(nodes)
+    resolver.check_logits(spec, at)
+    if resolver.problems:
+        raise InputError(spec.name, resolver.problems)
+    return Network(spec, image, tuple(sections), at)
+
+
+@dataclass
+class _Trail:
+    """What one layer has become so far, and the map that this leaves."""
+
+    place: str
+    at: FeatureMap
+    nodes: list[Node | Join] = field(default_factory=list)
+
+    def add(self, role: str, op: ops.Op, after: FeatureMap | None = None) -> None:
+        """One more operation; without `after` it leaves the map as it was."""
+        node = Node(self.place, role, op, self.at, after or self.at)
+        self.nodes.append(node)
+        self.at = node.after
+
+    def activation(self, kind: str | None, role: str = "activation") -> None:
+        if kind:
+            self.add(role, ops.Activation(kind))
+
+    def dropout(self, p: float, kind: s.DropoutKind) -> None:
+        if p:
+            self.add("dropout", ops.Dropout(p, channel=kind == "channel" and not self.at.flat))
+
+
+class _Resolver:
+    """Follows one spec from the image to the logits, and notes what does not fit.
+
+    After a problem it goes on with the likeliest shape, so that the rest is checked too.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self._collapsed = False
+
+    def problem(self, place: str, rule: str, message: str) -> None:
+        self.problems.append(Problem(place, rule, message))
+
+    def check_size(self, spec: s.Spec) -> None:
+        """Bound what hostile input can cost before anything is worked out."""
+        count = 0
+        stack = [(layer, 1) for block in spec.blocks for layer in block.layers]
+        stack += [(layer, 1) for layer in spec.output.layers]
+        while stack:
+            layer, depth = stack.pop()
+            count += 1
+            if depth > MAX_NESTING:
+                self.problem("blocks", "nesting", f"layers nest deeper than {MAX_NESTING}")
+                return
+            inner: tuple[tuple[s.Layer, ...], ...] = ()
+            if isinstance(layer, s.Residual):
+                inner = (layer.body,)
+            elif isinstance(layer, s.Parallel):
+                inner = layer.branches
+            stack += [(child, depth + 1) for branch in inner for child in branch]
+        if count > MAX_LAYERS:
+            self.problem("blocks", "layers", f"{count:,} layers; at most {MAX_LAYERS:,} are read")
+
+    def check_logits(self, spec: s.Spec, at: FeatureMap) -> None:
+        place = f"output.layers.{len(spec.output.layers) - 1}"
+        if at.cells != 1:
+            self.problem(
+                place,
+                "logits",
+                f"ends in a map of {_cross(at.size)}; end in one logit a class: "
+                'add {"op": "global_avg_pool"} (or flatten and linear)',
+            )
+        if at.channels != spec.classes:
+            self.problem(
+                place,
+                "logits",
+                f"ends in {at.channels:,} channels for {spec.classes:,} classes; "
+                f"set the last out_channels or out_features to {spec.classes}",
+            )
+
+    def layers(
+        self, layers: tuple[s.Layer, ...], place: str, at: FeatureMap
+    ) -> tuple[Trunk, FeatureMap]:
+        """What `layers` are made of, and the map after them."""
+        nodes: list[Node | Join] = []
+        for i, layer in enumerate(layers):
+            trail = _Trail(f"{place}.{i}", at)
+            _RESOLVE[type(layer)](self, layer, trail)
+            nodes += trail.nodes
+            at = trail.at
+        return tuple(nodes), at
+
+    # Convolutions
+
+    def conv(self, layer: s.Conv, trail: _Trail) -> None:
+        self._want_map(layer.op, trail)
+        channels = trail.at.channels
+        groups = channels if layer.groups == "depthwise" else layer.groups
+        for what, count in (("input", channels), ("output", layer.out_channels)):
+            if count % groups:
+                self.problem(
+                    f"{trail.place}.groups",
+                    "groups",
+                    f"{groups} groups do not divide {count} {what} channels; "
+                    f"use a divisor of {count}",
+                )
+        self._convolve(layer, "conv", layer.out_channels, groups, trail)
+        self._finish(layer, trail)
+
+    def depthwise_separable(self, layer: s.DepthwiseSeparable, trail: _Trail) -> None:
+        self._want_map(layer.op, trail)
+        channels = trail.at.channels
+        self._convolve(layer, "depthwise", channels * layer.depth_multiplier, channels, trail)
+        self._norm(layer.mid_norm, layer.num_groups, "mid_norm", trail)
+        trail.activation(layer.mid_activation, "mid_activation")
+        pad_h, pad_w = _pair(layer.pointwise_padding)
+        padding = ((pad_h, pad_h), (pad_w, pad_w))
+        op = _pointwise(trail.at.channels, layer.out_channels, (1, 1), padding, bias=_bias(layer))
+        self._append_conv(op, "pointwise", trail)
+        self._finish(layer, trail)
+
+    def _convolve(
+        self,
+        layer: s.Conv | s.DepthwiseSeparable,
+        role: str,
+        out_channels: int,
+        groups: int,
+        trail: _Trail,
+    ) -> None:
+        kernel, dilation = _pair(layer.kernel_size), _pair(layer.dilation)
+        op = ops.Conv2d(
+            trail.at.channels,
+            out_channels,
+            kernel,
+            _pair(layer.stride),
+            _conv_padding(layer.padding, kernel, dilation),
+            dilation,
+            groups,
+            _bias(layer),
+        )
+        self._append_conv(op, role, trail)
+
+    def _append_conv(self, op: ops.Conv2d, role: str, trail: _Trail) -> None:
+        after = self._slide(trail, _spans(op), op.stride, op.padding)
+        trail.add(role, op, replace(after, channels=op.out_channels))
+
+    def _finish(self, layer: s.Conv | s.DepthwiseSeparable, trail: _Trail) -> None:
+        """Norm and activation in the layer's order, then dropout."""
+        if layer.order == "act_norm":
+            trail.activation(layer.activation)
+        self._norm(layer.norm, layer.num_groups, "norm", trail)
+        if layer.order == "norm_act":
+            trail.activation(layer.activation)
+        trail.dropout(layer.dropout, layer.dropout_kind)
+
+    # Pools and heads
+
+    def pool(self, layer: s.MaxPool | s.AvgPool, trail: _Trail) -> None:
+        self._want_map(layer.op, trail)
+        kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
+        stride = kernel if layer.stride is None else _pair(layer.stride)
+        if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+            self.problem(
+                f"{trail.place}.padding",
+                "pool-padding",
+                f"must be at most half the kernel, got {_cross(padding)} for {_cross(kernel)}",
+            )
+        kind: Literal["max", "avg"] = "max" if isinstance(layer, s.MaxPool) else "avg"
+        op = ops.Pool2d(kind, kernel, stride, padding)
+        sides = ((padding[0], padding[0]), (padding[1], padding[1]))
+        after = self._slide(trail, kernel, stride, sides)
+        if covers_map(op, trail.at, after) and trail.at.gate is None:
+            after = replace(after, gate=trail.at.rf)
+        trail.add("pool", op, after)
+
+    def global_avg_pool(self, layer: s.GlobalAvgPool, trail: _Trail) -> None:
+        self._want_map(layer.op, trail)
+        at = trail.at
+        pooled = replace(at, height=at.height.pooled(), width=at.width.pooled())
+        trail.add("pool", ops.GlobalAvgPool(), replace(pooled, gate=at.gate or at.rf))
+
+    def linear(self, layer: s.Linear, trail: _Trail) -> None:
+        at = trail.at
+        if not at.flat and at.cells != 1:
+            self.problem(
+                trail.place,
+                "linear-input",
+                f"a linear layer takes a vector, not a map of {_cross(at.size)}; "
+                'put {"op": "global_avg_pool"} or {"op": "flatten"} before it',
+            )
+        op = ops.Linear(at.channels, layer.out_features, layer.bias)
+        trail.add("linear", op, replace(at, channels=layer.out_features, flat=True))
+        trail.activation(layer.activation)
+        trail.dropout(layer.dropout, "element")
+
+    def flatten(self, _layer: s.Flatten, trail: _Trail) -> None:
+        at = trail.at
+        gate = at.gate or (at.rf if at.cells > 1 else None)
+        height, width = at.height.pooled(), at.width.pooled()
+        after = FeatureMap(at.channels * at.cells, height, width, flat=True, gate=gate)
+        trail.add("flatten", ops.Flatten(), after)
+
+    # What leaves the map's size as it is
+
+    def squeeze_excite(self, layer: s.SqueezeExcite, trail: _Trail) -> None:
+        self._want_map(layer.op, trail)
+        channels = trail.at.channels
+        squeezed = max(1, channels // layer.reduction)
+        trail.add("squeeze_excite", ops.SqueezeExcite(channels, squeezed))
+
+    def norm(self, layer: s.Norm, trail: _Trail) -> None:
+        self._norm(layer.kind, layer.num_groups, "norm", trail)
+
+    def activation(self, layer: s.Activation, trail: _Trail) -> None:
+        trail.activation(layer.kind)
+
+    def dropout(self, layer: s.Dropout, trail: _Trail) -> None:
+        trail.dropout(layer.p, layer.kind)
+
+    def _norm(self, kind: s.NormKind | None, num_groups: int, role: str, trail: _Trail) -> None:
+        channels = trail.at.channels
+        match kind:
+            case "batch":
+                trail.add(role, ops.BatchNorm(channels, trail.at.flat))
+            case "layer":
+                trail.add(role, ops.GroupNorm(channels, 1))
+            case "group":
+                if channels % num_groups:
+                    self.problem(
+                        f"{trail.place}.num_groups",
+                        "num-groups",
+                        f"{num_groups} groups do not divide {channels} channels; "
+                        f"use a divisor of {channels}",
+                    )
+                trail.add(role, ops.GroupNorm(channels, num_groups))
+            case None:
+                pass
+
+    # Branches
+
+    def residual(self, layer: s.Residual, trail: _Trail) -> None:
+        at = trail.at
+        body, end = self.layers(layer.body, f"{trail.place}.body", at)
+        side = _Trail(trail.place, at)
+        if end.flat != at.flat:
+            message = "the body flattens its map; a sum needs a map"
+            self.problem(trail.place, "residual", message)
+        elif end.shape != at.shape:
+            self._project(end, side)
+        branches = (body, tuple(side.nodes))
+        self._merge("residual", branches, [end, side.at], "add", trail)
+        trail.activation(layer.activation)
+
+    def _project(self, end: FeatureMap, side: _Trail) -> None:
+        """The automatic shortcut: a 1x1 conv with the body's stride, and a batch norm."""
+        at = side.at
+        stride = (
+            max(1, end.height.jump // at.height.jump),
+            max(1, end.width.jump // at.width.jump),
+        )
+        op = _pointwise(at.channels, end.channels, stride, ((0, 0), (0, 0)), bias=False)
+        self._append_conv(op, "shortcut", side)
+        side.add("shortcut_norm", ops.BatchNorm(end.channels))
+
+    def parallel(self, layer: s.Parallel, trail: _Trail) -> None:
+        count, start = len(layer.branches), trail.at
+        if layer.split:
+            if start.channels % count:
+                self.problem(
+                    f"{trail.place}.split",
+                    "split",
+                    f"{start.channels} channels do not split evenly among {count} branches",
+                )
+            start = replace(start, channels=max(1, start.channels // count))
+        resolved = [
+            self.layers(branch, f"{trail.place}.branches.{i}", start)
+            for i, branch in enumerate(layer.branches)
+        ]
+        branches = tuple(nodes for nodes, _ in resolved)
+        ends = [end for _, end in resolved]
+        self._merge("parallel", branches, ends, layer.merge, trail, split=layer.split)
+
+    def _merge(
+        self,
+        role: Literal["residual", "parallel"],
+        branches: tuple[Trunk, ...],
+        ends: list[FeatureMap],
+        merge: Literal["add", "concat"],
+        trail: _Trail,
+        *,
+        split: bool = False,
+    ) -> None:
+        """Sum or concatenate the branches' ends; what does not fit is a problem."""
+        rules: list[tuple[str, str, list[object]]] = [
+            ("flat", "all be maps or all be vectors", [end.flat for end in ends]),
+            ("size", "have maps of one size", [_cross(end.size) for end in ends]),
+        ]
+        if merge == "add":
+            rules.append(("channels", "have equal channels", [end.channels for end in ends]))
+        for what, must, values in rules:
+            if len(set(values)) > 1:
+                got = " and ".join(map(str, values))
+                message = f"the branches to {merge} must {must}, got {got}"
+                self.problem(trail.place, f"join-{what}", message)
+        channels = [end.channels for end in ends]
+        gates = [end.gate or end.rf for end in ends]
+        pooled = any(end.gate for end in ends)
+        after = FeatureMap(
+            sum(channels) if merge == "concat" else channels[0],
+            self._join_axis(trail.place, "height", [end.height for end in ends]),
+            self._join_axis(trail.place, "width", [end.width for end in ends]),
+            ends[0].flat,
+            (max(g[0] for g in gates), max(g[1] for g in gates)) if pooled else None,
+        )
+        trail.nodes.append(Join(trail.place, role, branches, merge, split, trail.at, after))
+        trail.at = after
+
+    def _join_axis(self, place: str, name: str, axes: list[Axis]) -> Axis:
+        """What a cell sees over all paths: from the first pixel of any to the last of any.
+
+        Where the paths' centres agree this is the longest path's receptive field.
+        """
+        jumps = {axis.jump for axis in axes}
+        # On a single cell the jump has no meaning, so a stride there cannot disagree.
+        if len(jumps) > 1 and axes[0].size > 1:
+            self.problem(
+                place,
+                "join-jump",
+                f"the branches move {' and '.join(str(j) for j in sorted(jumps))} pixels a cell "
+                f"({name}) though their maps are equal; give them the same strides",
+            )
+        left = min(axis.left for axis in axes)
+        right = max(axis.left + axis.rf for axis in axes)
+        return Axis(axes[0].size, max(jumps), right - left, left)
+
+    # Maps
+
+    def _want_map(self, op: str, trail: _Trail) -> None:
+        if trail.at.flat:
+            message = f"{op} takes a map, and this follows a flatten or linear layer"
+            self.problem(trail.place, "map-input", message)
+            trail.at = replace(trail.at, flat=False)
+
+    def _slide(
+        self, trail: _Trail, spans: Pair, stride: Pair, padding: tuple[Pair, Pair]
+    ) -> FeatureMap:
+        """The map after a window has moved over both axes."""
+        at = trail.at
+        axes = []
+        for axis, name, span, step, (before, after) in zip(
+            (at.height, at.width), ("height", "width"), spans, stride, padding, strict=True
+        ):
+            size = ops.output_size(axis.size, span, step, before + after)
+            if size < 1 and not self._collapsed:
+                self._collapsed = True  # what follows from it would only repeat it
+                self.problem(
+                    trail.place,
+                    "map-collapsed",
+                    f"a window of {span} does not fit a map of {name} {axis.size} with "
+                    f"{before + after} of padding: no cell is left; use padding "
+                    '"same", a smaller kernel or dilation, or fewer strides before it',
+                )
+            axes.append(axis.slide(max(1, size), span, step, before))
+        return replace(at, height=axes[0], width=axes[1])
+
+
+_RESOLVE: dict[type, Callable[..., None]] = {
+    s.Conv: _Resolver.conv,
+    s.DepthwiseSeparable: _Resolver.depthwise_separable,
+    s.MaxPool: _Resolver.pool,
+    s.AvgPool: _Resolver.pool,
+    s.GlobalAvgPool: _Resolver.global_avg_pool,
+    s.Linear: _Resolver.linear,
+    s.Residual: _Resolver.residual,
+    s.Parallel: _Resolver.parallel,
+    s.SqueezeExcite: _Resolver.squeeze_excite,
+    s.Norm: _Resolver.norm,
+    s.Activation: _Resolver.activation,
+    s.Dropout: _Resolver.dropout,
+    s.Flatten: _Resolver.flatten,
+}
+
+
+def _pointwise(
+    in_channels: int, out_channels: int, stride: Pair, padding: tuple[Pair, Pair], *, bias: bool
+) -> ops.Conv2d:
+    return ops.Conv2d(in_channels, out_channels, (1, 1), stride, padding, (1, 1), 1, bias)
+
+
+def _pair(value: int | tuple[int, int]) -> Pair:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _bias(layer: s.Conv | s.DepthwiseSeparable) -> bool:
+    return layer.norm is None if layer.bias is None else layer.bias
+
+
+def _spans(op: ops.Conv2d) -> Pair:
+    (k_h, k_w), (d_h, d_w) = op.kernel_size, op.dilation
+    return ops.extent(k_h, d_h), ops.extent(k_w, d_w)
+
+
+def _conv_padding(
+    padding: str | int | tuple[int, int], kernel: Pair, dilation: Pair
+) -> tuple[Pair, Pair]:
+    if padding == "same":
+        return (
+            ops.same_padding(ops.extent(kernel[0], dilation[0])),
+            ops.same_padding(ops.extent(kernel[1], dilation[1])),
+        )
+    if isinstance(padding, str):
+        return (0, 0), (0, 0)
+    pad_h, pad_w = _pair(padding)
+    return (pad_h, pad_h), (pad_w, pad_w)
+
+
+def _cross(pair: Pair) -> str:
+    return f"{pair[0]}x{pair[1]}"

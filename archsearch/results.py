@@ -1,0 +1,119 @@
+"""What training and searching leave behind, as records and CSV columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from archsearch import files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One epoch of training.
+
+    Attributes:
+        epoch: 1 for the first.
+        lr: at its last step.
+        train_loss: mean over its steps, of augmented images, label smoothing included.
+        train_acc: share right, of augmented images as they were trained on.
+        val_acc: share right of the hold-out; None where there is none.
+        train_seconds: of its training steps alone.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_acc: float
+    val_loss: float | None
+    val_acc: float | None
+    train_seconds: float
+    images_per_second: float
+
+
+HISTORY_COLUMNS = tuple(field.name for field in fields(Epoch))
+
+
+def write_history(path: Path, history: Iterable[Epoch]) -> None:
+    """Replace `history.csv`."""
+    files.write_csv(path, HISTORY_COLUMNS, (asdict(epoch) for epoch in history))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Where and how a network was trained: what must stand beside its figures."""
+
+    device: str
+    precision: str
+    seed: int
+    dataset: str
+    torch_version: str
+
+
+Status = Literal["trained", "pruned", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One row of a leaderboard.
+
+    Attributes:
+        val_acc: on the hold-out, at the last epoch that was trained.
+        test_acc: mean over `test_seeds` retrainings on the whole training set, each tested
+            once, at its last epoch; None for all but finalists.
+        epochs: trained in the search.
+        train_seconds: of those epochs.
+    """
+
+    rank: int
+    trial: int
+    spec_hash: str
+    status: Status
+    val_acc: float | None
+    test_acc: float | None
+    test_acc_std: float | None
+    test_seeds: int
+    reached_target: bool | None
+    params: int
+    receptive_field: int | str
+    receptive_field_with_gap: int | str
+    macs: int
+    epochs: int
+    train_seconds: float
+    images_per_second: float | None
+    device: str
+    precision: str
+    seed: int
+    dataset: str
+    spec_path: str
+    torch_version: str
+    final_epochs: int | None
+    final_train_seconds: float | None
+    reason: str
+
+
+LEADERBOARD_COLUMNS = tuple(field.name for field in fields(Entry))
+
+
+def write_leaderboard(path: Path, entries: Iterable[Entry]) -> None:
+    """Replace `leaderboard.csv`."""
+    files.write_csv(path, LEADERBOARD_COLUMNS, (asdict(entry) for entry in entries))
+
+
+REJECTION_COLUMNS = (
+    "proposal",
+    "trial",
+    "rules",
+    "spec_hash",
+    "params",
+    "receptive_field",
+    "macs",
+    "knobs",
+)
+
+
+def axes(pair: tuple[int, int]) -> int | str:
+    """A (height, width) as a cell: one number where both agree."""
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"

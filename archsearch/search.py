@@ -1,0 +1,409 @@
+"""The driver: asks for proposals, has them trained, prunes, tells, records. It owns the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import optuna
+import sqlalchemy.exc
+from optuna.exceptions import OptunaError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from archsearch import files
+from archsearch.analyze import Analysis
+from archsearch.constraints import Constraints
+from archsearch.errors import ArchsearchError, HopelessSpaceError, StudyError
+from archsearch.events import (
+    Event,
+    FinalEnded,
+    Rejected,
+    SpaceSampled,
+    Started,
+    StudyOpened,
+    Trained,
+    TrialEnded,
+)
+from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
+from archsearch.leaderboard import analyze_trial, final_name, leaderboard
+from archsearch.parse import from_toml, read_text
+from archsearch.propose import FeasibleSampler, Rejection, distributions, feasibility, screen
+from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
+from archsearch.study import Pruner, Study, StudyFolder, study_toml
+
+FORMAT = 1
+MAX_ATTEMPTS = 3
+"""A trial that was interrupted is tried again at most twice."""
+MAX_FAILURES_IN_A_ROW = 10
+_COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def search(
+    study: Study,
+    folder: StudyFolder,
+    executor: Executor,
+    trials: int,
+    notify: Callable[[Event], None],
+    storage: str | None = None,
+) -> list[Entry]:
+    """Search until `trials` networks are trained in all, then retrain and test the best.
+
+    May be stopped at any moment, and called again to go on.
+
+    Args:
+        study: what to search.
+        folder: where everything is kept.
+        executor: who trains.
+        trials: trained networks wanted in all, across calls; pruned ones count.
+        notify: told of everything as it happens.
+        storage: an Optuna URL instead of the folder's own SQLite file.
+
+    Returns:
+        The leaderboard.
+
+    Raises:
+        StudyError: the folder is another study's, or in use.
+        HopelessSpaceError: the space holds (almost) nothing within the limits.
+        ArchsearchError: something cannot be read or written.
+    """
+    with files.locked(folder.path), _storage_errors(folder):
+        driver = _Driver(study, folder, executor, notify, storage or folder.storage)
+        driver.recover()
+        notify(StudyOpened(driver.record()))
+        try:
+            driver.sample_space()
+            driver.queue_start()
+            driver.run_trials(trials)
+            driver.run_finals()
+        except KeyboardInterrupt:
+            driver.recover(blame=False)  # the user's wish, not the trial's fault
+            raise
+        return driver.record()
+
+
+@contextmanager
+def _storage_errors(folder: StudyFolder) -> Iterator[None]:
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, OptunaError) as error:
+        # Optuna wraps the database's error; the innermost one says what is wrong.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise StudyError(
+            f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
+            "is as it was. Mend this (disk, permissions, --storage), then run the same command"
+        ) from error
+
+
+@dataclass
+class _Driver:
+    config: Study
+    folder: StudyFolder
+    executor: Executor
+    notify: Callable[[Event], None]
+    storage: str
+    study: optuna.Study = field(init=False)
+    _rejections: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        _check_same_study(self.config, self.folder)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        sampler = FeasibleSampler(
+            self.config.space,
+            self.config.constraints,
+            self.config.sampler,
+            self.config.seed,
+            self._reject,
+        )
+        self.study = optuna.create_study(
+            storage=self.storage,
+            study_name=self.config.name,
+            direction="maximize",
+            sampler=sampler,
+            pruner=_pruner(self.config.pruner),
+            load_if_exists=True,
+        )
+        stored = self.study.user_attrs.get("format", FORMAT)
+        if stored != FORMAT:
+            raise StudyError(
+                f"{self.folder.path}: was made by another version of archsearch "
+                f"(format {stored}, this one writes {FORMAT}); choose another --name"
+            )
+        self.study.set_user_attr("format", FORMAT)
+        files.write_text(self.folder.study, study_toml(self.config))
+        if self.folder.rejections.exists():
+            self._rejections = len(files.read_csv(self.folder.rejections))
+
+    # What was left behind
+
+    def recover(self, *, blame: bool = True) -> None:
+        """Fail the trials that were left running, and queue them again.
+
+        Args:
+            blame: count the interruption against the trial, which may be what kills the driver.
+        """
+        queued = {
+            trial.user_attrs.get("retry_of")
+            for trial in self._trials()
+            if trial.state == TrialState.WAITING
+        }
+        for trial in self._trials():
+            if trial.state != TrialState.RUNNING:
+                continue
+            attrs = trial.user_attrs
+            attempt = attrs.get("attempt", 1)
+            live = Trial(self.study, trial._trial_id)
+            if "spec_hash" in attrs and attempt >= MAX_ATTEMPTS:
+                live.set_user_attr("reason", f"interrupted {attempt} times")
+            else:
+                if "spec_hash" in attrs and trial.number not in queued:
+                    again = {
+                        "spec_hash": attrs["spec_hash"],
+                        "attempt": attempt + blame,
+                        "retry_of": trial.number,
+                    }
+                    self.study.enqueue_trial(trial.params, user_attrs=again)
+                live.set_user_attr("interrupted", True)
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    # Before the first trial
+
+    def sample_space(self) -> None:
+        """Say how much of the space is within the limits; refuse a hopeless one."""
+        if any(trial.state in _COUNTED for trial in self._trials()):
+            return
+        found = feasibility(self.config.space, self.config.constraints, self.config.seed)
+        self.notify(SpaceSampled(found))
+        if not found.feasible:
+            broken = ", ".join(f"{rule} {share:.0%}" for rule, share in found.broken.items())
+            raise HopelessSpaceError(
+                f"none of {found.samples:,} networks drawn from the space is within the limits "
+                f"(broken by: {broken}); widen the space or relax the limit that rejects most"
+            )
+
+    def queue_start(self) -> None:
+        """Queue the study's known good settings, once, if they are within the limits."""
+        free = distributions(self.config.space)
+        for i, knobs in enumerate(self.config.start):
+            _, rules = screen(knobs, self.config.constraints, "start")
+            if rules:
+                raise StudyError(
+                    f"start.{i} of the study breaks {', '.join(rules)}; change it or the limits"
+                )
+            params = {name: value for name, value in knobs.items() if name in free}
+            self.study.enqueue_trial(params, skip_if_exists=True)
+
+    # Trials
+
+    def run_trials(self, wanted: int) -> None:
+        """Ask, train, prune and tell until `wanted` trials count."""
+        running: dict[str, _Running] = {}
+        failures = 0
+        while True:
+            done = sum(trial.state in _COUNTED for trial in self._trials())
+            while len(running) < min(self.executor.capacity, wanted - done):
+                started = self._start()
+                running[started.job.key] = started
+            if not running:
+                return
+            report = self.executor.next_report()
+            at = running[report.key]
+            match report:
+                case EpochDone(epoch=epoch):
+                    at.history.append(epoch)
+                    self.notify(Trained(at.trial.number, epoch, final=False))
+                    if self._should_prune(at, epoch):
+                        self.executor.stop(report.key)
+                        del running[report.key]
+                        self._finish(at, TrialState.PRUNED)
+                case JobDone():
+                    del running[report.key]
+                    self._finish(at, TrialState.COMPLETE)
+                    failures = 0
+                case JobFailed(reason=reason):
+                    del running[report.key]
+                    self._finish(at, TrialState.FAIL, reason)
+                    failures += 1
+                    if failures >= MAX_FAILURES_IN_A_ROW:
+                        raise StudyError(
+                            f"{failures} trials in a row failed, the last: {reason}; "
+                            "the recipe or the machine is at fault, not the networks"
+                        )
+
+    def _start(self) -> _Running:
+        trial = self.study.ask(distributions(self.config.space))
+        analysis = self._analysis(trial.number)
+        trial.set_user_attr("params", analysis.params)
+        trial.set_user_attr("receptive_field", list(analysis.receptive_field))
+        trial.set_user_attr("macs", analysis.macs)
+        for name, excess in _excess(analysis, self.config.constraints).items():
+            trial.set_constraint(name, excess)
+        trial.set_user_attr("spec_hash", analysis.spec_hash)
+        job = Job(
+            key=f"trial-{trial.number}",
+            spec_hash=analysis.spec_hash,
+            network=analysis.network,
+            recipe=self.config.recipe,
+            seed=self.config.seed,
+            folder=self.folder.trial(analysis.spec_hash),
+            final=False,
+        )
+        again = "retry_of" in trial.user_attrs
+        self.notify(Started(trial.number, analysis, job.recipe.epochs, again))
+        self.executor.submit(job)
+        return _Running(trial, job)
+
+    def _should_prune(self, at: _Running, epoch: Epoch) -> bool:
+        if epoch.val_acc is None:
+            return False
+        at.trial.report(epoch.val_acc, epoch.epoch)
+        last = epoch.epoch >= at.job.recipe.epochs
+        return not last and at.trial.should_prune()
+
+    def _finish(self, at: _Running, state: TrialState, reason: str = "") -> None:
+        outcome = {
+            "history": [asdict(epoch) for epoch in at.history],
+            "run": asdict(self.executor.run_of(at.job.seed)),
+            "reason": reason,
+        }
+        for name, value in outcome.items():
+            at.trial.set_user_attr(name, value)
+        score = at.history[-1].val_acc if state == TrialState.COMPLETE else None
+        self.study.tell(at.trial, score, state=state)
+        entries = self.record()
+        number = at.trial.number
+        self.notify(TrialEnded(next(entry for entry in entries if entry.trial == number)))
+
+    # Finalists
+
+    def run_finals(self) -> None:
+        """Retrain the best on the whole training set and test each retraining once."""
+        best = [entry for entry in self.record() if entry.status == "trained"]
+        jobs = [
+            (entry, self.config.seed + i)
+            for entry in best[: self.config.finalists]
+            for i in range(self.config.final_seeds)
+            if final_name(entry.spec_hash, self.config.seed + i) not in self.study.user_attrs
+        ]
+        running: dict[str, tuple[Entry, Job, list[Epoch]]] = {}
+        while jobs or running:
+            while jobs and len(running) < self.executor.capacity:
+                entry, seed = jobs.pop(0)
+                analysis = self._analysis(entry.trial)
+                job = self._final_job(analysis, entry, seed)
+                running[job.key] = (entry, job, [])
+                self.notify(Started(entry.trial, analysis, job.recipe.epochs, final_seed=seed))
+                self.executor.submit(job)
+            report = self.executor.next_report()
+            entry, job, history = running[report.key]
+            if isinstance(report, EpochDone):
+                history.append(report.epoch)
+                self.notify(Trained(entry.trial, report.epoch, final=True))
+                continue
+            del running[report.key]
+            test_acc = report.test_acc if isinstance(report, JobDone) else None
+            reason = report.reason if isinstance(report, JobFailed) else ""
+            result = {
+                "test_acc": test_acc,
+                "reason": reason,
+                "epochs": len(history),
+                "train_seconds": sum(epoch.train_seconds for epoch in history),
+                "run": asdict(self.executor.run_of(job.seed)),
+            }
+            self.study.set_user_attr(final_name(job.spec_hash, job.seed), result)
+            self.record()
+            self.notify(FinalEnded(entry.trial, test_acc, reason))
+
+    def _final_job(self, analysis: Analysis, entry: Entry, seed: int) -> Job:
+        return Job(
+            key=f"final-{entry.trial}-{seed}",
+            spec_hash=analysis.spec_hash,
+            network=analysis.network,
+            recipe=self.config.final_recipe,
+            seed=seed,
+            folder=self.folder.trial(analysis.spec_hash) / f"final-{seed}",
+            final=True,
+        )
+
+    def _analysis(self, number: int) -> Analysis:
+        return analyze_trial(self._trials()[number], self.config)
+
+    # Records
+
+    def record(self) -> list[Entry]:
+        """Write the leaderboard as the study has it."""
+        entries = leaderboard(self.study, self.config, self.folder)
+        write_leaderboard(self.folder.leaderboard, entries)
+        return entries
+
+    def _reject(self, rejection: Rejection) -> None:
+        self._rejections += 1
+        analysis = rejection.verdict.analysis if rejection.verdict else None
+        row = {
+            "proposal": self._rejections,
+            "trial": rejection.trial,
+            "rules": " ".join(rejection.rules),
+            "spec_hash": analysis.spec_hash if analysis else "",
+            "params": analysis.params if analysis else "",
+            "receptive_field": axes(analysis.receptive_field) if analysis else "",
+            "macs": analysis.macs if analysis else "",
+            "knobs": " ".join(f"{name}={value}" for name, value in rejection.knobs.items()),
+        }
+        files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
+        self.notify(Rejected(rejection))
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    job: Job
+    history: list[Epoch] = field(default_factory=list)
+
+
+def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, int]:
+    """Optuna's form of a limit: how far above it, at most 0 where it holds."""
+    excess = {}
+    if constraints.max_params is not None:
+        excess["params"] = analysis.params - constraints.max_params
+    if constraints.min_receptive_field is not None:
+        short = constraints.min_receptive_field - min(analysis.receptive_field)
+        excess["receptive_field"] = short
+    if constraints.max_macs is not None:
+        excess["macs"] = analysis.macs - constraints.max_macs
+    return excess
+
+
+def _pruner(config: Pruner) -> BasePruner:
+    if config.kind == "none":
+        return NopPruner()
+    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
+
+
+def _check_same_study(config: Study, folder: StudyFolder) -> None:
+    """A folder holds one study: its space, limits and recipes must not change under it."""
+    if not folder.study.exists():
+        return
+    try:
+        stored = from_toml(Study, read_text(str(folder.study)), str(folder.study))
+    except ArchsearchError as error:
+        raise StudyError(
+            f"{folder.study}: was made by another version of archsearch, or is damaged; "
+            "choose another --name"
+        ) from error
+    changed = [
+        name for name in Study.model_fields if getattr(stored, name) != getattr(config, name)
+    ]
+    # How many finalists are retrained decides nothing about the trials.
+    changed = [name for name in changed if name not in ("finalists", "final_seeds")]
+    if changed:
+        raise StudyError(
+            f"{folder.path}: holds a study that differs in {', '.join(changed)}; "
+            "its results cannot be mixed with this one's: choose another --name"
+        )

@@ -1,0 +1,216 @@
+"""What a user may write: a network, block by block.
+
+Names and meanings are PyTorch's. Models are frozen and refuse unknown keys. What a spec means
+(shapes, defaults that depend on shapes) is worked out in `network`, never here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_CHANNELS = 1_000_000
+MAX_PIXELS = 16_384
+MAX_BLOCKS = 200
+
+Channels = Annotated[int, Field(strict=True, ge=1, le=MAX_CHANNELS)]
+Size = Annotated[int, Field(strict=True, ge=1, le=MAX_PIXELS)]
+Amount = Annotated[int, Field(strict=True, ge=0, le=MAX_PIXELS)]
+Probability = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+SizePair = Size | tuple[Size, Size]
+"""One value for both axes, or [height, width]."""
+AmountPair = Amount | tuple[Amount, Amount]
+
+NormKind = Literal["batch", "group", "layer"]
+ActivationKind = Literal["relu", "gelu", "silu", "hardswish", "leaky_relu"]
+DropoutKind = Literal["element", "channel"]
+DEFAULT_NUM_GROUPS = 8
+
+
+class Frozen(BaseModel):
+    """A closed, immutable record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class _ConvFields(Frozen):
+    """What `conv` and `depthwise_separable` share."""
+
+    out_channels: Channels
+    kernel_size: SizePair = 3
+    stride: SizePair = 1
+    padding: Literal["same", "valid"] | AmountPair = "same"
+    dilation: SizePair = 1
+    bias: Flag | None = None
+    """null: a bias only where no norm follows."""
+    norm: NormKind | None = "batch"
+    num_groups: Channels = DEFAULT_NUM_GROUPS
+    """Groups of `norm: "group"`; must divide the channels."""
+    activation: ActivationKind | None = "relu"
+    dropout: Probability = 0.0
+    dropout_kind: DropoutKind = "element"
+    order: Literal["norm_act", "act_norm"] = "norm_act"
+    """Dropout comes last in both."""
+
+
+class Conv(_ConvFields):
+    """A 2-d convolution with its norm, activation and dropout."""
+
+    op: Literal["conv"]
+    groups: Literal["depthwise"] | Channels = 1
+
+
+class DepthwiseSeparable(_ConvFields):
+    """A depthwise convolution, then a pointwise one; norm and activation follow the second."""
+
+    op: Literal["depthwise_separable"]
+    depth_multiplier: Channels = 1
+    mid_norm: NormKind | None = None
+    mid_activation: ActivationKind | None = None
+    pointwise_padding: AmountPair = 0
+
+
+class _PoolFields(Frozen):
+    kernel_size: SizePair = 2
+    stride: SizePair | None = None
+    """null: the kernel size."""
+    padding: AmountPair = 0
+
+
+class MaxPool(_PoolFields):
+    """A maximum over windows."""
+
+    op: Literal["max_pool"]
+
+
+class AvgPool(_PoolFields):
+    """A mean over windows; padding counts as zeros, as in PyTorch."""
+
+    op: Literal["avg_pool"]
+
+
+class GlobalAvgPool(Frozen):
+    """The mean over the whole map: (C, H, W) to (C, 1, 1)."""
+
+    op: Literal["global_avg_pool"]
+
+
+class Linear(Frozen):
+    """A fully connected layer, on flat features or a 1x1 map."""
+
+    op: Literal["linear"]
+    out_features: Channels
+    bias: Flag = True
+    activation: ActivationKind | None = None
+    dropout: Probability = 0.0
+
+
+class Residual(Frozen):
+    """The body's output plus its input."""
+
+    op: Literal["residual"]
+    body: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    shortcut: Literal["auto"] = "auto"
+    """Identity where shapes match, else a 1x1 conv with the body's stride and a batch norm."""
+    activation: ActivationKind | None = None
+    """After the sum."""
+
+
+class Parallel(Frozen):
+    """Branches side by side, merged; an empty branch is the identity."""
+
+    op: Literal["parallel"]
+    branches: Annotated[tuple[tuple[Layer, ...], ...], Field(min_length=1, max_length=64)]
+    merge: Literal["concat", "add"] = "concat"
+    split: Flag = False
+    """true: the channels are split evenly among the branches."""
+
+
+class SqueezeExcite(Frozen):
+    """Channel gates from the globally pooled map: C -> max(1, C // reduction) -> C."""
+
+    op: Literal["squeeze_excite"]
+    reduction: Channels = 4
+
+
+class Norm(Frozen):
+    """A normalisation layer on its own; `layer` is one group over (C, H, W)."""
+
+    op: Literal["norm"]
+    kind: NormKind = "batch"
+    num_groups: Channels = DEFAULT_NUM_GROUPS
+
+
+class Activation(Frozen):
+    """An activation on its own."""
+
+    op: Literal["activation"]
+    kind: ActivationKind = "relu"
+
+
+class Dropout(Frozen):
+    """Dropout on its own."""
+
+    op: Literal["dropout"]
+    p: Probability = 0.5
+    kind: DropoutKind = "element"
+
+
+class Flatten(Frozen):
+    """(C, H, W) to (C * H * W,)."""
+
+    op: Literal["flatten"]
+
+
+Layer = Annotated[
+    Conv
+    | DepthwiseSeparable
+    | MaxPool
+    | AvgPool
+    | GlobalAvgPool
+    | Linear
+    | Residual
+    | Parallel
+    | SqueezeExcite
+    | Norm
+    | Activation
+    | Dropout
+    | Flatten,
+    Field(discriminator="op"),
+]
+
+
+class Block(Frozen):
+    """A named run of layers."""
+
+    name: Name
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+
+
+class Output(Frozen):
+    """The layers that end in one logit a class."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+
+
+class Input(Frozen):
+    """One image."""
+
+    channels: Channels = 3
+    height: Size = 32
+    width: Size = 32
+
+
+class Spec(Frozen):
+    """A candidate network."""
+
+    format: Literal[1] = 1
+    name: Name
+    input: Input = Input()
+    classes: Annotated[int, Field(strict=True, ge=2, le=MAX_CHANNELS)] = 10
+    blocks: Annotated[tuple[Block, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
+    output: Output

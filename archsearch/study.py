@@ -1,0 +1,156 @@
+"""A study file: what to search, under which limits, trained how, chosen by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, Field
+
+from archsearch.constraints import Constraints
+from archsearch.errors import ArchsearchError, InputError
+from archsearch.parse import from_toml, read_text
+from archsearch.recipe import Recipe
+from archsearch.space import Space, setting_problems
+from archsearch.spec import Frozen
+
+Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+Several = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""Names a folder, so it must not be a path."""
+
+
+class Sampler(Frozen):
+    """Who proposes."""
+
+    kind: Literal["tpe", "random"] = "tpe"
+    startup_trials: Count = 10
+    """Random proposals before tpe has enough to learn from."""
+    patience: Several = 5_000
+    """Proposals without a new network within the limits before the search gives up."""
+
+
+class Pruner(Frozen):
+    """Who stops a trial early."""
+
+    kind: Literal["median", "none"] = "median"
+    startup_trials: Count = 4
+    """Trials that run to their end first."""
+    warmup_epochs: Count = 1
+    """Epochs that every trial gets."""
+
+
+class Study(Frozen):
+    """Everything that decides a search, but for where it runs and how long."""
+
+    format: Literal[1] = 1
+    name: FolderName
+    dataset: Literal["cifar10", "shapes"] = "cifar10"
+    seed: Count = 0
+    constraints: Constraints = Constraints()
+    space: Space = Space()
+    start: Annotated[tuple[dict[str, int | str], ...], Field(max_length=1_000)] = ()
+    """Settings of the space that are known to be good: tried first, held to the same limits."""
+    recipe: Recipe = Recipe(epochs=3)
+    """For ranking, on nine tenths of the training set; the last tenth scores."""
+    final_recipe: Recipe = Recipe(epochs=10)
+    """For the finalists, on the whole training set."""
+    finalists: Count = 3
+    """The best by hold-out accuracy, retrained and tested once."""
+    final_seeds: Several = 1
+    """Retrainings of each finalist."""
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+
+
+def study_toml(study: Study) -> str:
+    """A study as a study file, every field written out."""
+    return tomli_w.dumps(_plain(study))
+
+
+def _plain(record: BaseModel) -> dict[str, Any]:
+    """A record as TOML can hold it: what is switched off is false, what is absent is left out."""
+    plain: dict[str, Any] = {}
+    for name, field in type(record).model_fields.items():
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            plain[name] = _plain(value)
+        elif value is not None:
+            plain[name] = value
+        elif field.default is not None:
+            plain[name] = False
+    return plain
+
+
+DEFAULT_STUDY = "cifar10-200k"
+
+
+def shipped_studies() -> list[str]:
+    """Names of the studies inside the package."""
+    folder = resources.files("archsearch") / "studies"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir())
+
+
+def _with_sound_start(study: Study, source: str) -> Study:
+    problems = [
+        problem
+        for i, knobs in enumerate(study.start)
+        for problem in setting_problems(study.space, knobs, f"start.{i}")
+    ]
+    if problems:
+        raise InputError(source, problems)
+    return study
+
+
+def load_study(name_or_path: str) -> Study:
+    """A shipped study by name, or a study file by path.
+
+    Raises:
+        InputError: the file has problems.
+        ArchsearchError: there is no such study.
+    """
+    if name_or_path in shipped_studies():
+        file = resources.files("archsearch") / "studies" / f"{name_or_path}.toml"
+        text = file.read_text(encoding="utf-8")
+        return _with_sound_start(from_toml(Study, text, name_or_path), name_or_path)
+    if not Path(name_or_path).exists():
+        known = ", ".join(shipped_studies())
+        raise ArchsearchError(
+            f"{name_or_path}: no such study file, and no shipped study of that name ({known})"
+        )
+    study = from_toml(Study, read_text(name_or_path), name_or_path)
+    return _with_sound_start(study, name_or_path)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """What is where in a study folder."""
+
+    path: Path
+
+    @property
+    def study(self) -> Path:
+        """The resolved study file."""
+        return self.path / "study.toml"
+
+    @property
+    def leaderboard(self) -> Path:
+        """The result."""
+        return self.path / "leaderboard.csv"
+
+    @property
+    def rejections(self) -> Path:
+        """Every proposal that cost no trial."""
+        return self.path / "rejections.csv"
+
+    @property
+    def storage(self) -> str:
+        """Optuna's URL of the study's own database."""
+        return f"sqlite:///{self.path / 'study.db'}"
+
+    def trial(self, spec_hash: str) -> Path:
+        """The folder of one network."""
+        return self.path / "trials" / spec_hash[:12]

@@ -1,0 +1,91 @@
+"""What is particular about the built modules; that they count and run right is in test_analyze."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from archsearch import ops
+from archsearch.analyze import analyze
+from archsearch.build import _MODULES, DepthwiseConv2d, build
+from archsearch.ops import MACS, PARAMS
+from archsearch.parse import from_json
+from archsearch.spec import Spec
+from tests.conftest import ROOT
+from tests.strategies import HEADS, Json, spec_of
+
+
+def test_every_operation_is_counted_and_built() -> None:
+    kinds = set(ops.Op.__args__)
+    assert PARAMS.keys() == MACS.keys() == _MODULES.keys() == kinds
+
+
+@given(
+    size=st.integers(3, 20),
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    dilation=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    stride=st.sampled_from([1, 2]),
+    multiplier=st.integers(1, 2),
+)
+def test_depthwise_takes_another_way_to_the_same_sums(
+    size: int,
+    kernel: tuple[int, int],
+    dilation: tuple[int, int],
+    padding: tuple[int, int],
+    stride: int,
+    multiplier: int,
+) -> None:
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if any(span > size + 2 * p for span, p in zip(spans, padding, strict=True)):
+        return
+    ours = DepthwiseConv2d(
+        3, 3 * multiplier, kernel, stride=stride, padding=padding, dilation=dilation, groups=3
+    ).double()
+    x = torch.randn(2, 3, size, size + 1, dtype=torch.double, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    if stride > 1:  # the strided way is fp32 by design
+        ours, x, y = (
+            ours.float(),
+            x.detach().float().requires_grad_(),
+            y.detach().float().requires_grad_(),
+        )
+    found = ours(x)
+    wanted = nn.functional.conv2d(
+        y, ours.weight, ours.bias, stride=stride, padding=padding, dilation=dilation, groups=3
+    )
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn_like(found)
+    (found * weights).sum().backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    (wanted * weights).sum().backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_parts_are_named_by_their_place_in_the_spec() -> None:
+    path = ROOT / "studies" / "seeds" / "eva8-session6" / "spec.json"
+    net = build(analyze(from_json(Spec, path.read_text(), "seed")).network)
+    names = dict(net.named_parameters())
+    assert names["blocks.1.1.depthwise.weight"].shape == (32, 1, 3, 3)
+    assert names["blocks.1.1.pointwise.weight"].shape == (64, 32, 1, 1)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "hardswish", "leaky_relu"])
+def test_a_shortcut_is_not_overwritten_by_its_body(activation: str) -> None:
+    body = [{"op": "activation", "kind": activation}, {"op": "norm"}]
+    layers: list[Json] = [
+        {"op": "conv", "out_channels": 10, "norm": None, "activation": None},
+        {"op": "residual", "body": body},
+    ]
+    spec = Spec.model_validate(spec_of([layers], [HEADS[1][1]], 8, 8))
+    net = build(analyze(spec).network).eval()
+    conv, residual = net.blocks[0][0], net.blocks[0][1]  # type: ignore[index] # Sequential
+    x = torch.randn(1, 4, 8, 8)
+    h = conv(x)
+    act = nn.ModuleDict(
+        {"relu": nn.ReLU(), "gelu": nn.GELU(), "silu": nn.SiLU(), "hardswish": nn.Hardswish(),
+         "leaky_relu": nn.LeakyReLU()}
+    )[activation]  # fmt: skip
+    torch.testing.assert_close(residual(h.clone()), h + act(h) / (1 + 1e-5) ** 0.5)

@@ -1,0 +1,178 @@
+"""Loading, checking and splitting data."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from archsearch import data
+from archsearch.data import Dataset, Images, holdout, load
+from archsearch.errors import DataError
+
+CLASSES = [f"class{i}" for i in range(10)]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image folder in CIFAR-10's shape, a thousandth of its size."""
+    monkeypatch.setattr(data, "_CIFAR10_COUNTS", {"train": 50, "test": 10})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 5), ("test", 1)):
+        for name in CLASSES:
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_an_image_folder_is_decoded_pixel_for_pixel(small: Path) -> None:
+    dataset = load("cifar10", small)
+    assert dataset.classes == tuple(CLASSES)
+    with Image.open(small / "train" / "class3" / "2.png") as image:
+        wanted = torch.from_numpy(np.array(image))
+    assert torch.equal(dataset.train.pixels[3 * 5 + 2], wanted)
+    assert dataset.train.labels[3 * 5 + 2] == 3
+
+
+def test_the_second_load_reads_the_cache(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load("cifar10", small)
+    monkeypatch.setattr(data, "_decoded", lambda *_: pytest.fail("decoded again"))
+    assert torch.equal(load("cifar10", small).train.pixels, first.train.pixels)
+
+
+def test_a_changed_folder_is_decoded_again(small: Path) -> None:
+    load("cifar10", small)
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(small / "train" / "class0" / "0.png")
+    assert load("cifar10", small).train.pixels[0].sum() == 0
+
+
+def test_a_damaged_cache_is_made_anew(small: Path, tmp_path: Path) -> None:
+    first = load("cifar10", small)
+    (cache,) = (tmp_path / "cache" / "archsearch").glob("*.pt")
+    cache.write_bytes(cache.read_bytes()[:-100])
+    assert torch.equal(load("cifar10", small).train.pixels, first.train.pixels)
+
+
+def test_a_missing_class(small: Path) -> None:
+    shutil.rmtree(small / "train" / "class7")
+    with pytest.raises(DataError, match="train and test differ in classes: class7"):
+        load("cifar10", small)
+
+
+def test_a_class_missing_from_both(small: Path) -> None:
+    for split in ("train", "test"):
+        shutil.rmtree(small / split / "class7")
+    with pytest.raises(DataError, match="9 classes, not 10"):
+        load("cifar10", small)
+
+
+def test_an_unbalanced_class(small: Path) -> None:
+    (small / "train" / "class7" / "0.png").unlink()
+    with pytest.raises(DataError, match="49 train images, not 50; 4 train images of class7, not 5"):
+        load("cifar10", small)
+
+
+def test_test_images_that_were_trained_on(small: Path) -> None:
+    shutil.copy(small / "train" / "class1" / "0.png", small / "test" / "class1" / "0.png")
+    with pytest.raises(DataError, match="1 test images are training images too"):
+        load("cifar10", small)
+
+
+def test_an_image_that_is_none(small: Path) -> None:
+    (small / "train" / "class1" / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"class1/0\.png: is not a readable PNG"):
+        load("cifar10", small)
+
+
+def test_an_image_of_another_size(small: Path) -> None:
+    Image.new("RGB", (64, 32)).save(small / "train" / "class1" / "0.png")
+    with pytest.raises(DataError, match="is 64x32; CIFAR-10 is 32x32"):
+        load("cifar10", small)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder; give --data DIR"):
+        load("cifar10", tmp_path / "none")
+
+
+def test_a_folder_with_neither_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="CIFAR-10 is not in"):
+        load("cifar10", tmp_path)
+
+
+def test_a_download_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server that accepts and stays silent; nothing outside this machine is asked."""
+    monkeypatch.delenv("ARCHSEARCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(data, "_DOWNLOAD_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(
+            "torchvision.datasets.CIFAR10.url", f"http://127.0.0.1:{port}/cifar.tar.gz"
+        )
+        with pytest.raises(DataError, match=r"could not be downloaded.*--dataset shapes"):
+            load("cifar10", None)
+    assert socket.getdefaulttimeout() is None
+
+
+def test_a_download_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARCHSEARCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(DataError, match="network is unreachable"):
+        load("cifar10", None)
+
+
+def test_shapes_are_the_same_every_time_and_balanced() -> None:
+    one, two = load("shapes", None), load("shapes", None)
+    assert torch.equal(one.train.pixels, two.train.pixels)
+    assert one.train.pixels.shape == (5_000, 32, 32, 3)
+    assert set(Counter(one.test.labels.tolist()).values()) == {100}
+
+
+def check_holdout(dataset: Dataset) -> None:
+    fit, held = holdout(dataset.train)
+    assert len(fit) == 9 * len(held)
+    counts = Counter(held.labels.tolist())
+    assert set(counts.values()) == {len(held) // 10}
+    both = torch.cat([fit.pixels.flatten(1), held.pixels.flatten(1)]).long().sum(1)
+    assert torch.equal(both.sort()[0], dataset.train.pixels.flatten(1).long().sum(1).sort()[0])
+    again = holdout(dataset.train)[1]
+    assert torch.equal(again.pixels, held.pixels)
+
+
+def test_the_holdout_is_a_fixed_stratified_tenth() -> None:
+    check_holdout(load("shapes", None))
+
+
+@pytest.mark.cifar10
+def test_cifar10_itself(cifar10: Path) -> None:
+    dataset = load("cifar10", cifar10)
+    assert dataset.classes[:3] == ("airplane", "automobile", "bird")
+    pixels = dataset.train.pixels.float() / 255
+    # Published statistics of the training set.
+    assert pixels.mean((0, 1, 2)).tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=1e-4)
+    assert pixels.std((0, 1, 2)).tolist() == pytest.approx([0.2470, 0.2435, 0.2616], abs=1e-4)
+    check_holdout(dataset)
+
+
+def test_images_index_together() -> None:
+    images = Images(torch.arange(12).view(4, 1, 1, 3), torch.arange(4))
+    picked = images[torch.tensor([2, 0])]
+    assert picked.labels.tolist() == [2, 0]
+    assert picked.pixels[0].flatten().tolist() == [6, 7, 8]

@@ -1,0 +1,76 @@
+"""Every command that README shows is run: here, or by `.ci/run`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archsearch.jobs import Job
+from archsearch.local import Trainer
+from archsearch.results import Epoch
+from tests.conftest import ROOT, Cli
+
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (.+)$", README, re.MULTILINE)
+OURS = [command for command in COMMANDS if command.startswith("archsearch ")]
+
+
+def test_ci_runs_the_two_commands_that_set_everything_up() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert COMMANDS[:2] == ["make demo", "make test"]
+    assert "make demo" in script
+    assert "make test" in script
+    assert set(COMMANDS) - set(OURS) == {"make demo", "make test", "source .venv/bin/activate"}
+
+
+def pretend(_self: Trainer, job: Job, *, test: bool) -> Iterator[Epoch | float]:
+    """Stands in for training: hours of it are what these commands are for."""
+    for number in range(1, job.recipe.epochs + 1):
+        yield Epoch(
+            epoch=number, lr=0.1, train_loss=1, train_acc=0.5, val_loss=1,
+            val_acc=None if job.final else 0.1, train_seconds=1, images_per_second=10,
+        )  # fmt: skip
+    if test:
+        yield 0.9
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with what the commands name."""
+    shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("demo"))
+    shutil.copy(ROOT / "archsearch" / "studies" / "demo.toml", tmp_path / "my-study.toml")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [c for c in OURS if c.split()[1] not in ("search", "train")])
+def test_commands_that_do_not_train(command: str, folder: Path, cli: Cli) -> None:
+    result = cli(*shlex.split(command)[1:])
+    assert result.status in (0, 1)
+    assert result.out
+
+
+@pytest.mark.parametrize("command", [c for c in OURS if c.split()[1] in ("search", "train")])
+def test_commands_that_train(
+    command: str, folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "train", pretend)
+    # The command as it stands, on images that are here; on CIFAR-10 it is run by hand.
+    result = cli(*shlex.split(command)[1:], "--dataset", "shapes", "--device", "cpu")
+    assert result.status == 0, result.err
+
+
+def test_the_spec_and_its_table_are_real(folder: Path, cli: Cli) -> None:
+    spec = re.search(r"```json\n(.+?)```", README, re.DOTALL)
+    assert spec
+    (folder / "tiny.json").write_text(spec[1])
+    assert cli("validate", "tiny.json").status == 0
+    shown = re.search(r"<!-- validate -->\n```text\n(.+?)```", README, re.DOTALL)
+    assert shown
+    printed = cli("validate", "studies/seeds/eva8-session6/spec.json").out
+    assert [line.rstrip() for line in printed.splitlines()] == shown[1].splitlines()
