@@ -67,7 +67,7 @@ def judge(analysis: Analysis, constraints: Constraints) -> Verdict:
     violations = tuple(
         violation
         for field, rule in RULES.items()
-        if (limit := getattr(constraints, field)) not in (None, False)
+        if (limit := getattr(constraints, field)) is not None and limit is not False
         for violation in rule(analysis, limit)
     )
     notes = tuple(_on_limit(analysis, constraints))

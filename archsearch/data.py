@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import socket
-import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from archsearch import shapes
 from archsearch.errors import ArchsearchError, DataError
-from archsearch.files import replacing
+from archsearch.files import cache_folder, replacing
 
 # N images, H W pixels, C channels
 
@@ -103,12 +103,6 @@ _WAYS_OUT = (
 )
 
 
-def cache_folder() -> Path:
-    """Where decoded and downloaded data are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "archsearch"
-
-
 def _shapes() -> Dataset:
     splits = []
     for pixels in shapes.generate():
@@ -122,13 +116,13 @@ def _torchvision(folder: Path | None) -> Dataset:
     from torchvision.datasets import CIFAR10  # noqa: PLC0415 (a second to import)
 
     root = folder or cache_folder()
-    download = folder is None and not (root / _BATCHES).is_dir()
+    download = folder is None  # torchvision looks first, and mends what is incomplete
     try:
         with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
             if download:
                 root.mkdir(parents=True, exist_ok=True)
             splits = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
-    except (OSError, RuntimeError, urllib.error.URLError, EOFError) as error:
+    except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
         what = "could not be downloaded" if download else f"is not in {root}"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"CIFAR-10 {what} ({reason}); {_WAYS_OUT}") from error
@@ -153,7 +147,9 @@ def _cached_image_folder(folder: Path) -> Dataset:
     for split in files.values():
         for path in split:
             stat = path.stat()
-            listing.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            listing.update(
+                f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode()
+            )
     cache = cache_folder() / f"cifar10-{listing.hexdigest()[:16]}.pt"
     cached = _read_cache(cache)
     if cached is not None:
@@ -163,7 +159,12 @@ def _cached_image_folder(folder: Path) -> Dataset:
         only = sorted(set(names[0]) ^ set(names[1]))
         raise DataError(f"{folder}: train and test differ in classes: {', '.join(only)}")
     classes = tuple(names[0])
-    train, test = (_decoded(split, classes) for split in files.values())
+    index = {name: i for i, name in enumerate(classes)}
+    labels = [torch.tensor([index[path.parent.name] for path in split]) for split in files.values()]
+    _raise(_count_problems(classes, *labels))
+    train, test = (
+        Images(_decoded(split), label) for split, label in zip(files.values(), labels, strict=True)
+    )
     dataset = _checked(Dataset("cifar10", classes, train, test))
     _write_cache(cache, dataset)
     return dataset
@@ -177,7 +178,8 @@ def _listed(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: cannot be read: {error.strerror}; {_WAYS_OUT}") from error
 
 
-def _decoded(paths: list[Path], classes: tuple[str, ...]) -> Images:
+def _decoded(paths: list[Path]) -> Tensor:
+    """uint8 (N, 32, 32, 3)."""
     side = _CIFAR10_SIDE
     pixels = np.empty((len(paths), side, side, 3), np.uint8)
     for i, path in enumerate(paths):
@@ -187,11 +189,9 @@ def _decoded(paths: list[Path], classes: tuple[str, ...]) -> Images:
                     width, height = image.size
                     raise DataError(f"{path}: is {width}x{height}; CIFAR-10 is {side}x{side}")
                 pixels[i] = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: is not a readable PNG: {error}") from error
-    index = {name: i for i, name in enumerate(classes)}
-    labels = torch.tensor([index[path.parent.name] for path in paths], dtype=torch.int64)
-    return Images(torch.from_numpy(pixels), labels)
+    return torch.from_numpy(pixels)
 
 
 def _checked(dataset: Dataset) -> Dataset:
@@ -200,29 +200,35 @@ def _checked(dataset: Dataset) -> Dataset:
     Raises:
         DataError: counts, classes or balance differ, or test images were trained on.
     """
-    problems = []
-    if len(dataset.classes) != 10:
-        problems.append(f"{len(dataset.classes)} classes, not 10")
-    for split, images in (("train", dataset.train), ("test", dataset.test)):
-        wanted = _CIFAR10_COUNTS[split]
-        if len(images) != wanted:
-            problems.append(f"{len(images):,} {split} images, not {wanted:,}")
-        counts = images.labels.bincount(minlength=len(dataset.classes)).tolist()
-        problems += [
-            f"{count:,} {split} images of {dataset.classes[i]}, not {wanted // 10:,}"
-            for i, count in enumerate(counts)
-            if count != wanted // 10
-        ]
+    _raise(_count_problems(dataset.classes, dataset.train.labels, dataset.test.labels))
     seen = {image.numpy().tobytes() for image in dataset.train.pixels}
     shared = sum(image.numpy().tobytes() in seen for image in dataset.test.pixels)
     if shared:
-        problems.append(
-            f"{shared:,} test images are training images too: "
-            "an accuracy on them would mean nothing"
-        )
+        why = "an accuracy on them would mean nothing"
+        _raise([f"{shared:,} test images are training images too: {why}"])
+    return dataset
+
+
+def _count_problems(classes: tuple[str, ...], train: Tensor, test: Tensor) -> list[str]:
+    problems = []
+    if len(classes) != 10:
+        problems.append(f"{len(classes)} classes, not 10")
+    for split, labels in (("train", train), ("test", test)):
+        wanted = _CIFAR10_COUNTS[split]
+        if len(labels) != wanted:
+            problems.append(f"{len(labels):,} {split} images, not {wanted:,}")
+        counts = labels.long().bincount(minlength=len(classes)).tolist()
+        problems += [
+            f"{count:,} {split} images of {classes[i]}, not {wanted // 10:,}"
+            for i, count in enumerate(counts)
+            if count != wanted // 10
+        ]
+    return problems
+
+
+def _raise(problems: list[str]) -> None:
     if problems:
         raise DataError("this is not CIFAR-10: " + "; ".join(problems) + f"; {_WAYS_OUT}")
-    return dataset
 
 
 def _read_cache(path: Path) -> Dataset | None:

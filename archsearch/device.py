@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import functools
+import json
 import platform
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from archsearch.errors import ArchsearchError
+from archsearch.files import cache_folder, write_text
 
 PrecisionName = Literal["fp32", "bf16"]
 
@@ -55,12 +57,12 @@ def choose(device: str | None = None, precision: PrecisionName | None = None) ->
         reason = str(error).splitlines()[0]
         raise ArchsearchError(f"--device {kind}: cannot be used here: {reason}") from error
     if chosen.type == "cuda":
-        bf16 = torch.cuda.is_bf16_supported()
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         name = torch.cuda.get_device_name(chosen)
     else:
         keep_freed_memory()
-        bf16 = precision is None and bf16_is_faster()
         name = f"{_cpu_name()}, {torch.get_num_threads()} threads"
+        bf16 = precision is None and bf16_is_faster(name)
     return Device(chosen, precision or ("bf16" if bf16 else "fp32"), name)
 
 
@@ -78,28 +80,41 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-@functools.cache
-def bf16_is_faster() -> bool:
-    """Whether this processor trains a convolution faster in bf16; measured, a fraction of a second.
+def bf16_is_faster(name: str) -> bool:
+    """Whether this processor trains a convolution faster in bf16.
 
     Having the instructions does not tell: with AMX bf16 is several times faster than fp32, with
-    AVX512-bf16 alone on some processors half as fast.
+    AVX512-bf16 alone on some processors half as fast. So it is measured, in a fraction of a
+    second, and remembered: a run that goes on must not change its precision.
     """
     if not torch.cpu.get_capabilities().get("avx512_bf16", False):
         return False
+    memory = cache_folder() / "bf16.json"
+    key = f"{name}, torch {torch.__version__}"
+    try:
+        known = dict(json.loads(memory.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    if key not in known:
+        known[key] = _bf16_wins()
+        with suppress(ArchsearchError):  # then it is measured again next time
+            write_text(memory, json.dumps(known, indent=2) + "\n")
+    return bool(known[key])
+
+
+def _bf16_wins() -> bool:
     conv = nn.Conv2d(64, 64, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.zeros(64, 64, 16, 16).to(memory_format=torch.channels_last)
 
-    def seconds(enabled: bool) -> float:
-        def step() -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-                y = conv(x)
-            y.backward(torch.zeros_like(y))
+    def step(enabled: bool) -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = conv(x)
+        y.backward(torch.zeros_like(y))
 
-        step()
-        return min(_timed(step) for _ in range(4))
-
-    return seconds(enabled=True) < _BF16_MUST_WIN_BY * seconds(enabled=False)
+    seconds = {
+        enabled: [_timed(partial(step, enabled)) for _ in range(5)] for enabled in (False, True)
+    }
+    return min(seconds[True]) < _BF16_MUST_WIN_BY * min(seconds[False])
 
 
 def _timed(work: Callable[[], None]) -> float:

@@ -9,11 +9,17 @@ import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from archsearch.errors import ArchsearchError, StudyError
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def cache_folder() -> Path:
+    """Where what can be made anew is kept: decoded and downloaded data, measurements."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "archsearch"
 
 
 @contextlib.contextmanager
@@ -64,13 +70,9 @@ def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end == 0:
+            _drop_cut_line(file)
+            if file.seek(0, os.SEEK_END) == 0:
                 file.write(_csv_line(columns).encode())
-            else:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":
-                    _drop_last_line(file)
             file.write(_csv_line([row.get(column) for column in columns]).encode())
     except OSError as error:
         raise unwritable(path, error) from error
@@ -86,7 +88,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ArchsearchError(f"{path}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ArchsearchError(
+            f"{path}: cannot be read: {why}; give a study folder (studies/NAME)"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -134,7 +139,9 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _drop_last_line(file: io.BufferedRandom | Any) -> None:
-    file.seek(0)
-    data = file.read()
-    file.truncate(data.rfind(b"\n") + 1)
+def _drop_cut_line(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if end and file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)

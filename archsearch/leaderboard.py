@@ -48,10 +48,11 @@ def _entry(
     finals = [
         result
         for name, result in study.user_attrs.items()
-        if name.startswith(final_name(spec_hash, None)) and result["test_acc"] is not None
+        if name.startswith(final_name(spec_hash, None))
     ]
-    tested = [result["test_acc"] for result in finals]
+    tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
     test_acc = statistics.fmean(tested) if tested else None
+    reasons = [attrs.get("reason", ""), *(result["reason"] for result in finals)]
     target = config.final_recipe.target_accuracy
     states = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned"}
     spec_path = folder.trial(spec_hash) / "spec.json"
@@ -75,7 +76,7 @@ def _entry(
         "spec_path": str(spec_path.relative_to(folder.path)),
         "final_epochs": finals[0]["epochs"] if finals else None,
         "final_train_seconds": _mean_seconds(finals),
-        "reason": attrs.get("reason", ""),
+        "reason": "; ".join(filter(None, reasons)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,16 +10,20 @@ from pathlib import Path
 
 import torch
 
-from archsearch import files
+from archsearch import checkpoint, files, ops
 from archsearch.augment import statistics
 from archsearch.build import build
 from archsearch.data import Dataset, Images, holdout
 from archsearch.device import Device
-from archsearch.errors import CheckpointError, TrainingError
+from archsearch.errors import CheckpointError, InputError, Problem, TrainingError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.network import Network
 from archsearch.recipe import recipe_hash
 from archsearch.results import Epoch, Run, write_history
 from archsearch.train import evaluate, train
+
+BYTES_PER_PARAM = 16
+"""Weight, gradient, momentum and a copy while a checkpoint is written, fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,28 @@ class Trainer:
             torch_version=torch.__version__,
         )
 
+    def check(self, network: Network) -> None:
+        """That a network takes these images and tells these classes apart.
+
+        Raises:
+            InputError: it does not.
+        """
+        height, width, channels = self.dataset.train.pixels.shape[1:]
+        wanted = {"input": (channels, height, width), "classes": len(self.dataset.classes)}
+        found = {"input": network.image.shape, "classes": network.spec.classes}
+        problems = [
+            Problem(
+                place,
+                "dataset",
+                f"must be {_told(wanted[place])} for {self.dataset.name}, "
+                f"got {_told(found[place])}",
+            )
+            for place in wanted
+            if wanted[place] != found[place]
+        ]
+        if problems:
+            raise InputError(network.spec.name, problems)
+
     def train(self, job: Job, *, test: bool) -> Iterator[Epoch | float]:
         """Train `job`: its epochs, then, with `test`, its accuracy on the test images.
 
@@ -58,6 +85,11 @@ class Trainer:
             CheckpointError: its checkpoint cannot be used.
             ArchsearchError: its folder cannot be written.
         """
+        params = sum(ops.params(node.op) for node in job.network.nodes())
+        if BYTES_PER_PARAM * params > physical_memory():
+            raise TrainingError(f"{params:,} parameters do not fit in memory")
+        # Before anything is written: a folder of another run stays as it is.
+        checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))
         files.write_text(job.folder / "spec.json", spec_text(job))
         files.write_text(job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n")
         fit = self.dataset.train if job.final else self.fit
@@ -85,20 +117,25 @@ class Trainer:
                 yield score.accuracy
         except MemoryError as error:
             raise TrainingError("out of memory: use a smaller batch_size or network") from error
-        except RuntimeError as error:
-            if "memory" not in str(error):
-                raise
+        except (RuntimeError, ValueError) as error:  # torch's, of this network and batch size
             why = str(error).splitlines()[0]
-            raise TrainingError(
-                f"out of memory ({why}): use a smaller batch_size or network"
-            ) from error
+            raise TrainingError(f"torch cannot train this: {why}") from error
 
     def _run_id(self, job: Job) -> str:
         part = "all" if job.final else "fit"
         return (
             f"network {job.spec_hash[:12]} recipe {recipe_hash(job.recipe)[:12]} "
-            f"data {self.dataset.name}/{part} seed {job.seed}"
+            f"data {self.dataset.name}/{part} seed {job.seed} {self.device.precision}"
         )
+
+
+def physical_memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _told(size: object) -> str:
+    return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
 
 
 def spec_text(job: Job) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from archsearch.errors import ArchsearchError, InputError, Problem, shown
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 19
 """A spec, recipe or study is a few kilobytes; what is larger was not meant for us."""
 
 M = TypeVar("M", bound=BaseModel)
@@ -58,7 +58,7 @@ def read_text(path: str) -> str:
         raise ArchsearchError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(data) > MAX_BYTES:
         raise ArchsearchError(
-            f"{source_name(path)}: larger than {MAX_BYTES >> 20} MiB; "
+            f"{source_name(path)}: larger than {MAX_BYTES >> 10} KiB; "
             "this is not a file that archsearch writes or reads"
         )
     try:
@@ -113,7 +113,7 @@ def from_toml(model: type[M], text: str, source: str) -> M:
     """
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         problem = Problem("", "toml", f"is not valid TOML: {error}")
         raise InputError(source, [problem]) from error
     return from_mapping(model, raw, source)
@@ -195,6 +195,6 @@ def _wanted(item: Any) -> str:
 def _unknown_op(context: Mapping[str, Any]) -> str:
     known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
     name = str(context["tag"])
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"choose {', '.join(known)}"
     return f"unknown op {shown(name)}; {hint}"

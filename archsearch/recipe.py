@@ -48,7 +48,7 @@ class Augment(Frozen):
 
     flip: Fraction = 0.5
     """Probability of a left-right flip."""
-    translate: Annotated[int, Field(strict=True, ge=0, le=64)] = 2
+    translate: Annotated[int, Field(strict=True, ge=0, le=16)] = 2
     """Pixels, both ways and axes; the border is mirrored."""
     affine: Affine | None = None
     color_jitter: ColorJitter | None = None

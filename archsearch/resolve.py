@@ -14,6 +14,8 @@ from archsearch.ops import Axis, Pair
 
 MAX_LAYERS = 2_000
 MAX_NESTING = 24
+MAX_FEATURES = 10**9
+"""Bounds what concatenation can add up to, as a field of a spec is bounded by itself."""
 
 
 def resolve(spec: s.Spec) -> Network:
@@ -88,9 +90,11 @@ class _Resolver:
         stack += [(layer, 1) for layer in spec.output.layers]
         while stack:
             layer, depth = stack.pop()
-            count += 1
+            count += 1 if not isinstance(layer, s.Parallel) else 1 + len(layer.branches)
             if depth > MAX_NESTING:
-                self.problem("blocks", "nesting", f"layers nest deeper than {MAX_NESTING}")
+                self.problem(
+                    "blocks", "nesting", f"layers nest deeper than {MAX_NESTING}; flatten them"
+                )
                 return
             inner: tuple[tuple[s.Layer, ...], ...] = ()
             if isinstance(layer, s.Residual):
@@ -99,7 +103,11 @@ class _Resolver:
                 inner = layer.branches
             stack += [(child, depth + 1) for branch in inner for child in branch]
         if count > MAX_LAYERS:
-            self.problem("blocks", "layers", f"{count:,} layers; at most {MAX_LAYERS:,} are read")
+            self.problem(
+                "blocks",
+                "layers",
+                f"{count:,} layers; at most {MAX_LAYERS:,} are read (each branch counts)",
+            )
 
     def check_logits(self, spec: s.Spec, at: FeatureMap) -> None:
         place = f"output.layers.{len(spec.output.layers) - 1}"
@@ -128,6 +136,10 @@ class _Resolver:
             _RESOLVE[type(layer)](self, layer, trail)
             nodes += trail.nodes
             at = trail.at
+            if at.channels > MAX_FEATURES:
+                message = f"{at.channels:,} channels; at most {MAX_FEATURES:,} are counted"
+                self.problem(trail.place, "channels", message)
+                at = replace(at, channels=MAX_FEATURES)
         return tuple(nodes), at
 
     # Convolutions
@@ -283,8 +295,12 @@ class _Resolver:
         body, end = self.layers(layer.body, f"{trail.place}.body", at)
         side = _Trail(trail.place, at)
         if end.flat != at.flat:
-            message = "the body flattens its map; a sum needs a map"
+            message = "the body flattens its map; a sum needs a map: flatten after the residual"
             self.problem(trail.place, "residual", message)
+        elif at.flat and end.shape != at.shape:
+            message = f"the body turns {at.channels} features into {end.channels}; keep them equal"
+            self.problem(trail.place, "residual", message)
+            side.at = end
         elif end.shape != at.shape:
             self._project(end, side)
         branches = (body, tuple(side.nodes))
@@ -309,7 +325,8 @@ class _Resolver:
                 self.problem(
                     f"{trail.place}.split",
                     "split",
-                    f"{start.channels} channels do not split evenly among {count} branches",
+                    f"{start.channels} channels do not split evenly among {count} branches; "
+                    "change out_channels before them",
                 )
             start = replace(start, channels=max(1, start.channels // count))
         resolved = [

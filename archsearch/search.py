@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 import optuna
-import sqlalchemy.exc
 from optuna.exceptions import OptunaError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
 from archsearch.analyze import Analysis
@@ -28,12 +28,18 @@ from archsearch.events import (
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name, leaderboard
-from archsearch.parse import from_toml, read_text
-from archsearch.propose import FeasibleSampler, Rejection, distributions, feasibility, screen
+from archsearch.parse import from_toml
+from archsearch.propose import (
+    FeasibleSampler,
+    Rejection,
+    distributions,
+    feasibility,
+    screen,
+    taken_hashes,
+)
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
 from archsearch.study import Pruner, Study, StudyFolder, study_toml
 
-FORMAT = 1
 MAX_ATTEMPTS = 3
 """A trial that was interrupted is tried again at most twice."""
 MAX_FAILURES_IN_A_ROW = 10
@@ -77,8 +83,9 @@ def search(
             driver.queue_start()
             driver.run_trials(trials)
             driver.run_finals()
-        except KeyboardInterrupt:
-            driver.recover(blame=False)  # the user's wish, not the trial's fault
+        except (KeyboardInterrupt, ArchsearchError):
+            with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
+                driver.recover(blame=False)  # neither is the trials' fault
             raise
         return driver.record()
 
@@ -87,7 +94,7 @@ def search(
 def _storage_errors(folder: StudyFolder) -> Iterator[None]:
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, OptunaError) as error:
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
         # Optuna wraps the database's error; the innermost one says what is wrong.
         cause: BaseException = error
         while cause.__cause__ is not None:
@@ -110,7 +117,6 @@ class _Driver:
     _rejections: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        _check_same_study(self.config, self.folder)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = FeasibleSampler(
             self.config.space,
@@ -127,14 +133,11 @@ class _Driver:
             pruner=_pruner(self.config.pruner),
             load_if_exists=True,
         )
-        stored = self.study.user_attrs.get("format", FORMAT)
-        if stored != FORMAT:
-            raise StudyError(
-                f"{self.folder.path}: was made by another version of archsearch "
-                f"(format {stored}, this one writes {FORMAT}); choose another --name"
-            )
-        self.study.set_user_attr("format", FORMAT)
-        files.write_text(self.folder.study, study_toml(self.config))
+        if (stored := self.study.user_attrs.get("study")) is not None:
+            _check_same_study(self.config, stored, self.folder)
+        text = study_toml(self.config)
+        self.study.set_user_attr("study", text)
+        files.write_text(self.folder.study, text)
         if self.folder.rejections.exists():
             self._rejections = len(files.read_csv(self.folder.rejections))
 
@@ -157,7 +160,7 @@ class _Driver:
             attrs = trial.user_attrs
             attempt = attrs.get("attempt", 1)
             live = Trial(self.study, trial._trial_id)
-            if "spec_hash" in attrs and attempt >= MAX_ATTEMPTS:
+            if "spec_hash" in attrs and attempt + blame > MAX_ATTEMPTS:
                 live.set_user_attr("reason", f"interrupted {attempt} times")
             else:
                 if "spec_hash" in attrs and trial.number not in queued:
@@ -189,13 +192,15 @@ class _Driver:
         """Queue the study's known good settings, once, if they are within the limits."""
         free = distributions(self.config.space)
         for i, knobs in enumerate(self.config.start):
-            _, rules = screen(knobs, self.config.constraints, "start")
-            if rules:
+            verdict, rules = screen(knobs, self.config.constraints, "start")
+            if verdict is None or rules:
                 raise StudyError(
                     f"start.{i} of the study breaks {', '.join(rules)}; change it or the limits"
                 )
-            params = {name: value for name, value in knobs.items() if name in free}
-            self.study.enqueue_trial(params, skip_if_exists=True)
+            spec_hash = verdict.analysis.spec_hash
+            if spec_hash not in taken_hashes(self.study):
+                params = {name: value for name, value in knobs.items() if name in free}
+                self.study.enqueue_trial(params, user_attrs={"spec_hash": spec_hash})
 
     # Trials
 
@@ -220,6 +225,7 @@ class _Driver:
                         self.executor.stop(report.key)
                         del running[report.key]
                         self._finish(at, TrialState.PRUNED)
+                        failures = 0
                 case JobDone():
                     del running[report.key]
                     self._finish(at, TrialState.COMPLETE)
@@ -386,16 +392,13 @@ def _pruner(config: Pruner) -> BasePruner:
     return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
 
 
-def _check_same_study(config: Study, folder: StudyFolder) -> None:
-    """A folder holds one study: its space, limits and recipes must not change under it."""
-    if not folder.study.exists():
-        return
+def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:
+    """A study's space, limits and recipes must not change under its trials."""
     try:
-        stored = from_toml(Study, read_text(str(folder.study)), str(folder.study))
+        stored = from_toml(Study, text, str(folder.study))
     except ArchsearchError as error:
         raise StudyError(
-            f"{folder.study}: was made by another version of archsearch, or is damaged; "
-            "choose another --name"
+            f"{folder.path}: was made by another version of archsearch; choose another --name"
         ) from error
     changed = [
         name for name in Study.model_fields if getattr(stored, name) != getattr(config, name)

@@ -33,6 +33,8 @@ def _canonical(trunk: Trunk) -> list[dict[str, Any]]:
             if len(branches) == 1:
                 out += branches[0]
             else:
+                if node.merge == "add" and not node.split:  # a sum has no order
+                    branches.sort(key=json.dumps)
                 out.append({"op": node.merge, "split": node.split, "branches": branches})
         elif not _changes_nothing(node):
             out.append(_canonical_op(node))

@@ -78,20 +78,20 @@ def test_all_problems_at_once_each_with_place_rule_value_and_remedy(
     )
     assert check(cli, tmp_path, bad) == (
         "error: spec.json has 13 problems\n"
-        "  blocks.0.layers.0.kernel_size   must be >= 1, got 0\n"
-        "  blocks.0.layers.1.out_channels  must be >= 1, got -8\n"
-        "  blocks.0.layers.2.kernal_size   unknown key 'kernal_size'; remove or rename it\n"
-        "  blocks.0.layers.3.op            unknown op 'convolution'; did you mean 'conv'?\n"
-        "  blocks.0.layers.4.stride        must be an integer or [height, width], got 'two'\n"
-        "  blocks.0.layers.5.out_channels  must be an integer, got 2.5\n"
-        "  blocks.0.layers.6.out_channels  is required and not there\n"
-        "  blocks.0.layers.7.dropout       must be < 1.0, got 1.5\n"
-        "  blocks.0.layers.8.bias          must be true or false, got 1\n"
-        "  blocks.0.layers.9.op            is required: which layer is this?\n"
-        "  blocks.0.layers.10.padding      must be one of 'same' or 'valid', an integer "
+        "  blocks.0.layers.0.kernel_size    must be >= 1, got 0\n"
+        "  blocks.0.layers.1.out_channels   must be >= 1, got -8\n"
+        "  blocks.0.layers.2.kernal_size    unknown key 'kernal_size'; remove or rename it\n"
+        "  blocks.0.layers.3.op             unknown op 'convolution'; did you mean 'conv'?\n"
+        "  blocks.0.layers.4.stride         must be an integer or [height, width], got 'two'\n"
+        "  blocks.0.layers.5.out_channels   must be an integer, got 2.5\n"
+        "  blocks.0.layers.6.out_channels   is required and not there\n"
+        "  blocks.0.layers.7.dropout        must be < 1.0, got 1.5\n"
+        "  blocks.0.layers.8.bias           must be true or false, got 1\n"
+        "  blocks.0.layers.9.op             is required: which layer is this?\n"
+        "  blocks.0.layers.10.padding       must be one of 'same' or 'valid' or an integer "
         "or [height, width], got 'full'\n"
-        "  blocks.0.layers.11.out_channels must be an integer, got True\n"
-        "  blocks.0.layers.12              must be an object, got 'conv'\n"
+        "  blocks.0.layers.11.out_channels  must be an integer, got True\n"
+        "  blocks.0.layers.12               must be an object, got 'conv'\n"
     )
 
 
@@ -207,13 +207,13 @@ def test_two_hundred_megabytes(tmp_path: Path) -> None:
         file.truncate(200 << 20)
     done = bounded("validate", str(path))
     assert done.returncode == 2
-    assert b"larger than 1 MiB" in done.stderr
+    assert b"larger than 512 KiB" in done.stderr
 
 
 def test_endless_standard_input() -> None:
     done = bounded("validate", "-", "<", "/dev/zero")
     assert done.returncode == 2
-    assert b"standard input: larger than 1 MiB" in done.stderr
+    assert b"standard input: larger than 512 KiB" in done.stderr
 
 
 def test_one_broken_spec_does_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:

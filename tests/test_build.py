@@ -59,7 +59,7 @@ def test_depthwise_takes_another_way_to_the_same_sums(
     )
     torch.testing.assert_close(found, wanted)
     weights = torch.randn_like(found)
-    (found * weights).sum().backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    (found * weights).sum().backward()
     (wanted * weights).sum().backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
     torch.testing.assert_close(x.grad, y.grad)
 

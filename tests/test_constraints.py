@@ -49,6 +49,7 @@ def test_upper_limits_are_inclusive(limit: str) -> None:
     actual = analysis.params if limit == "max_params" else analysis.macs
     assert broken(one, **{limit: actual}) == []
     assert broken(one, **{limit: actual - 1}) == [limit]
+    assert broken(one, **{limit: 0}) == [limit]
 
 
 def test_the_receptive_field_holds_for_the_smaller_axis() -> None:

@@ -186,7 +186,12 @@ def test_known_good_settings_are_tried_first_and_once(tmp_path: Path) -> None:
     config = demo()
     known = {name: choices[0] for name, choices in knob_choices(config.space).items()}
     known |= {"block3.dilation": 2, "block3.depth": 3, "block4.depth": 3, "block4.body": "residual"}
-    known |= {"block2.entry": "depthwise_separable", "block2.stride": 2, "block4.dilation": 2}
+    known |= {
+        "block2.entry": "depthwise_separable",
+        "block2.stride": 2,
+        "block3.stride": 2,
+        "block4.stride": 2,
+    }
     start = config.model_copy(update={"start": (known,)})
     go(tmp_path, 3, config=start)
     go(tmp_path, 4, config=start)
@@ -265,8 +270,9 @@ def test_another_space_recipe_or_limit_is_refused(tmp_path: Path) -> None:
 
 def test_another_versions_study_is_refused(tmp_path: Path) -> None:
     go(tmp_path, 2)
-    path = tmp_path / "study" / "study.toml"
-    path.write_text(path.read_text().replace("format = 1", "format = 9"))
+    storage = StudyFolder(tmp_path / "study").storage
+    study = optuna.load_study(study_name="test", storage=storage)
+    study.set_user_attr("study", study.user_attrs["study"].replace("format = 1", "format = 9"))
     with pytest.raises(StudyError, match="made by another version"):
         go(tmp_path, 3)
 

@@ -46,6 +46,10 @@ SAME: list[tuple[list[Json], list[Json]]] = [
         [{"op": "residual", "body": [conv(out_channels=4)]}],
         [{"op": "parallel", "merge": "add", "branches": [[conv(out_channels=4)], []]}],
     ),
+    (
+        [{"op": "parallel", "merge": "add", "branches": [[], [conv(out_channels=4)]]}],
+        [{"op": "parallel", "merge": "add", "branches": [[conv(out_channels=4)], []]}],
+    ),
     ([conv(), {"op": "dropout", "p": 0.0}], [conv()]),
     # A window with one position does not move.
     ([conv(kernel_size=16, padding=0, stride=3)], [conv(kernel_size=16, padding=0)]),

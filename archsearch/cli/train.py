@@ -35,7 +35,9 @@ def train(
             "--full", help="Train on the hold-out too: no score until the test at the end."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, data order, augmentation.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Of weights, data order, augmentation.")
+    ] = 0,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to; runs/<network>-<seed> else.")
     ] = None,
@@ -77,6 +79,10 @@ def train(
         final=full,
     )
     trainer = open_trainer(dataset.value, data, device, precision)
+    try:
+        trainer.check(analysis.network)
+    except InputError as error:
+        raise error.named(source_name(spec)) from error
     with locked(folder):
         raise typer.Exit(_train(trainer, job))
 
