@@ -195,6 +195,7 @@ def _wanted(item: Any) -> str:
 def _unknown_op(context: Mapping[str, Any]) -> str:
     known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
     name = str(context["tag"])
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = [tag for tag in known if name and (name.startswith(tag) or tag.startswith(name))]
+    near = near or difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"choose {', '.join(known)}"
     return f"unknown op {shown(name)}; {hint}"

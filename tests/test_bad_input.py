@@ -88,8 +88,7 @@ def test_all_problems_at_once_each_with_place_rule_value_and_remedy(
         "  blocks.0.layers.7.dropout        must be < 1.0, got 1.5\n"
         "  blocks.0.layers.8.bias           must be true or false, got 1\n"
         "  blocks.0.layers.9.op             is required: which layer is this?\n"
-        "  blocks.0.layers.10.padding       must be one of 'same' or 'valid' or an integer "
-        "or [height, width], got 'full'\n"
+        "  blocks.0.layers.10.padding       must be one of 'same' or 'valid', got 'full'\n"
         "  blocks.0.layers.11.out_channels  must be an integer, got True\n"
         "  blocks.0.layers.12               must be an object, got 'conv'\n"
     )
