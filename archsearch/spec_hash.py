@@ -34,7 +34,7 @@ def _canonical(trunk: Trunk) -> list[dict[str, Any]]:
                 out += branches[0]
             else:
                 if node.merge == "add" and not node.split:  # a sum has no order
-                    branches.sort(key=json.dumps)
+                    branches.sort(key=json.dumps, reverse=True)
                 out.append({"op": node.merge, "split": node.split, "branches": branches})
         elif not _changes_nothing(node):
             out.append(_canonical_op(node))
