@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from archsearch import ops
-from archsearch.analyze import Analysis, Warned
-from archsearch.network import Node, Trunk, is_global_avg_pool, walk
+from archsearch.analyze import Analysis
+from archsearch.cautions import Caution
 from archsearch.spec import Flag, Frozen
+from archsearch.totals import Totals
 
 Off = BeforeValidator(lambda value: None if value is False else value)
 """TOML has no null, so there `false` switches a limit off."""
@@ -54,148 +55,119 @@ class Verdict:
     analysis: Analysis
     constraints: Constraints
     violations: tuple[Violation, ...]
-    warnings: tuple[Warned, ...]
 
     @property
     def accepted(self) -> bool:
         """Whether no limit is broken."""
         return not self.violations
 
+    @property
+    def warnings(self) -> tuple[Caution, ...]:
+        """What no limit forbids and the author should know."""
+        return (*self.analysis.cautions, *_on_limit(self.analysis.totals, self.constraints))
+
 
 def judge(analysis: Analysis, constraints: Constraints) -> Verdict:
     """Hold `analysis` against every limit of `constraints`."""
-    violations = tuple(
-        violation
-        for field, rule in RULES.items()
-        if (limit := getattr(constraints, field)) is not None and limit is not False
-        for violation in rule(analysis, limit)
-    )
-    notes = tuple(_on_limit(analysis, constraints))
-    return Verdict(analysis, constraints, violations, (*analysis.warnings, *notes))
+    rules = active_rules(constraints)
+    return Verdict(analysis, constraints, tuple(violations(analysis.totals, rules)))
 
 
-def _max_params(analysis: Analysis, limit: int) -> Iterator[Violation]:
-    if (over := analysis.params - limit) > 0:
-        yield Violation(
-            "max_params",
-            limit,
-            analysis.params,
-            f"{analysis.params:,} parameters, {over:,} over the limit of {limit:,}",
-        )
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a limit is held against the field of `Totals` that it is about.
+
+    Attributes:
+        field: that field; of a (height, width) the smaller counts.
+        breaks: whether (actual, limit) breaks it, for numbers and for arrays of them.
+        message: (actual, limit) in a sentence.
+    """
+
+    field: str
+    breaks: Callable[[Any, Any], Any]
+    message: Callable[[int, int], str]
 
 
-def _max_macs(analysis: Analysis, limit: int) -> Iterator[Violation]:
-    if (over := analysis.macs - limit) > 0:
-        yield Violation(
-            "max_macs",
-            limit,
-            analysis.macs,
-            f"{analysis.macs:,} multiply-accumulates, {over:,} over the limit of {limit:,}",
-        )
+ActiveRules = Sequence[tuple[str, int, Rule]]
 
 
-def _min_receptive_field(analysis: Analysis, limit: int) -> Iterator[Violation]:
-    actual = min(analysis.receptive_field)
-    if actual < limit:
-        yield Violation(
-            "min_receptive_field",
-            limit,
-            actual,
-            f"receptive field {actual} before global pooling, {limit - actual} short of {limit}",
-        )
+def active_rules(constraints: Constraints) -> ActiveRules:
+    """The limits that are not switched off, each with its rule."""
+    given = ((name, getattr(constraints, name), rule) for name, rule in RULES.items())
+    return [
+        (name, limit, rule)
+        for name, limit, rule in given
+        if limit is not None and limit is not False
+    ]
 
 
-def _conv_blocks(analysis: Analysis, limit: int) -> Iterator[Violation]:
-    blocks = analysis.network.sections[:-1]
-    actual = sum(any(isinstance(n.op, ops.Conv2d) for n in walk(block)) for block in blocks)
-    if actual != limit:
-        yield Violation(
-            "conv_blocks",
-            limit,
-            actual,
-            f"{actual} blocks hold a convolution; {limit} and an output are wanted",
-        )
+def violations(totals: Totals, rules: ActiveRules) -> list[Violation]:
+    """The limits that `totals` breaks."""
+    found = []
+    for name, limit, rule in rules:
+        actual = getattr(totals, rule.field)
+        if isinstance(actual, tuple):
+            actual = min(actual)
+        if rule.breaks(actual, limit):
+            found.append(Violation(name, limit, actual, rule.message(actual, limit)))
+    return found
 
 
-def _depthwise_separable(analysis: Analysis, _limit: int) -> Iterator[Violation]:
-    if not _has_depthwise_separable(analysis.network.trunk):
-        yield Violation(
-            "depthwise_separable",
-            limit=True,
-            actual=False,
-            message="no depthwise-separable convolution "
-            "(groups = in_channels, kernel > 1, then a 1x1 convolution)",
-        )
-
-
-def _has_depthwise_separable(trunk: Trunk) -> bool:
-    """Two convolutions in a row, with nothing but norms, activations and dropout between."""
-    depthwise = False
-    for node in trunk:
-        if not isinstance(node, Node):
-            depthwise = False
-            if any(_has_depthwise_separable(branch) for branch in node.branches):
-                return True
-            continue
-        op = node.op
-        if isinstance(op, ops.Conv2d):
-            if depthwise and op.kernel_size == (1, 1) and op.groups == 1:
-                return True
-            depthwise = op.groups == op.in_channels > 1 and max(op.kernel_size) > 1
-        elif not isinstance(op, ops.BatchNorm | ops.GroupNorm | ops.Activation | ops.Dropout):
-            depthwise = False
-    return False
-
-
-def _dilated(analysis: Analysis, _limit: int) -> Iterator[Violation]:
-    found = any(
-        dilation > 1 and kernel > 1
-        for node in analysis.network.nodes()
-        if isinstance(node.op, ops.Conv2d)
-        for dilation, kernel in zip(node.op.dilation, node.op.kernel_size, strict=True)
-    )
-    if not found:
-        yield Violation(
-            "dilated",
-            limit=True,
-            actual=False,
-            message="no dilated convolution (dilation > 1 with a kernel > 1)",
-        )
-
-
-def _global_avg_pool(analysis: Analysis, _limit: int) -> Iterator[Violation]:
-    if not any(is_global_avg_pool(node) for node in analysis.network.nodes()):
-        yield Violation(
-            "global_avg_pool",
-            limit=True,
-            actual=False,
-            message="no global average pooling (global_avg_pool, "
-            "or an avg_pool that covers its whole map)",
-        )
-
-
-RULES: dict[str, Callable[[Analysis, int], Iterator[Violation]]] = {
-    "max_params": _max_params,
-    "min_receptive_field": _min_receptive_field,
-    "max_macs": _max_macs,
-    "conv_blocks": _conv_blocks,
-    "depthwise_separable": _depthwise_separable,
-    "dilated": _dilated,
-    "global_avg_pool": _global_avg_pool,
+RULES: dict[str, Rule] = {
+    "max_params": Rule(
+        "params",
+        operator.gt,
+        lambda n, limit: f"{n:,} parameters, {n - limit:,} over the limit of {limit:,}",
+    ),
+    "min_receptive_field": Rule(
+        "receptive_field",
+        operator.lt,
+        lambda n, limit: f"receptive field {n} before global pooling, {limit - n} short of {limit}",
+    ),
+    "max_macs": Rule(
+        "macs",
+        operator.gt,
+        lambda n, limit: f"{n:,} multiply-accumulates, {n - limit:,} over the limit of {limit:,}",
+    ),
+    "conv_blocks": Rule(
+        "conv_blocks",
+        operator.ne,
+        lambda n, limit: f"{n} blocks hold a convolution; {limit} and an output are wanted",
+    ),
+    "depthwise_separable": Rule(
+        "depthwise_separable",
+        operator.ne,
+        lambda *_: (
+            "no depthwise-separable convolution "
+            "(groups = in_channels, kernel > 1, then a 1x1 convolution)"
+        ),
+    ),
+    "dilated": Rule(
+        "dilated",
+        operator.ne,
+        lambda *_: "no dilated convolution (dilation > 1 with a kernel > 1)",
+    ),
+    "global_avg_pool": Rule(
+        "global_avg_pool",
+        operator.ne,
+        lambda *_: (
+            "no global average pooling (global_avg_pool, or an avg_pool that covers its whole map)"
+        ),
+    ),
 }
 """One rule a field of `Constraints`."""
 
 
-def _on_limit(analysis: Analysis, constraints: Constraints) -> Iterator[Warned]:
-    if analysis.params == constraints.max_params:
-        yield Warned(
+def _on_limit(totals: Totals, constraints: Constraints) -> Iterator[Caution]:
+    if totals.params == constraints.max_params:
+        yield Caution(
             "params-on-limit",
             "",
-            f"exactly {analysis.params:,} parameters: accepted here, "
+            f"exactly {totals.params:,} parameters: accepted here, "
             "but not if your brief says fewer than",
         )
-    if min(analysis.receptive_field) == constraints.min_receptive_field:
-        yield Warned(
+    if min(totals.receptive_field) == constraints.min_receptive_field:
+        yield Caution(
             "receptive-field-on-limit",
             "",
             f"receptive field exactly {constraints.min_receptive_field}: accepted here, "

@@ -185,15 +185,19 @@ class Axis:
         return Axis(size=1, jump=self.jump, rf=self.rf_of_all, left=self.left)
 
 
+def conv_weights(op: Conv2d) -> int:
+    """Kernel weights: each output channel sees the input channels of its group."""
+    height, width = op.kernel_size
+    return op.out_channels * (op.in_channels // op.groups) * height * width
+
+
 def conv_params(op: Conv2d) -> int:
-    """Weights of each group, and a bias per output channel.
+    """Weights, and a bias per output channel.
 
     >>> conv_params(Conv2d(3, 16, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, False))
     432
     """
-    height, width = op.kernel_size
-    weights = op.out_channels * (op.in_channels // op.groups) * height * width
-    return weights + (op.out_channels if op.bias else 0)
+    return conv_weights(op) + (op.out_channels if op.bias else 0)
 
 
 def linear_params(op: Linear) -> int:
@@ -212,9 +216,8 @@ def squeeze_excite_params(op: SqueezeExcite) -> int:
 
 
 def conv_macs(op: Conv2d, cells: int) -> int:
-    """Each of `cells` outputs of each channel multiplies one group's kernel once."""
-    height, width = op.kernel_size
-    return cells * op.out_channels * (op.in_channels // op.groups) * height * width
+    """Each weight is used once a cell."""
+    return cells * conv_weights(op)
 
 
 def _none(_op: Op, _cells: int = 0) -> int:

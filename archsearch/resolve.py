@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from archsearch import ops
 from archsearch import spec as s
+from archsearch.bounds import count_layers, size_problems
 from archsearch.errors import InputError, Problem
 from archsearch.network import FeatureMap, Join, Network, Node, Trunk, covers_map
 from archsearch.ops import Axis, Pair
 
-MAX_LAYERS = 2_000
-MAX_NESTING = 24
 MAX_FEATURES = 10**9
 """Bounds what concatenation can add up to, as a field of a spec is bounded by itself."""
 
@@ -24,11 +23,11 @@ def resolve(spec: s.Spec) -> Network:
     Raises:
         InputError: shapes do not fit; with every place where they do not.
     """
+    every = (*(layer for block in spec.blocks for layer in block.layers), *spec.output.layers)
+    if problems := size_problems(*count_layers(every)):
+        raise InputError(spec.name, problems)
+    image = image_of(spec.input)
     resolver = _Resolver()
-    resolver.check_size(spec)
-    if resolver.problems:
-        raise InputError(spec.name, resolver.problems)
-    image = FeatureMap(spec.input.channels, Axis(spec.input.height), Axis(spec.input.width))
     at = image
     sections: list[Trunk] = []
     names: set[str] = set()
@@ -41,10 +40,45 @@ def resolve(spec: s.Spec) -> Network:
         sections.append(nodes)
     nodes, at = resolver.layers(spec.output.layers, "output.layers", at)
     sections.append(nodes)
-    resolver.check_logits(spec, at)
-    if resolver.problems:
-        raise InputError(spec.name, resolver.problems)
+    last = f"output.layers.{len(spec.output.layers) - 1}"
+    if problems := [*resolver.problems, *_logits_problems(last, spec.classes, at)]:
+        raise InputError(spec.name, problems)
     return Network(spec, image, tuple(sections), at)
+
+
+def resolve_run(layers: tuple[s.Layer, ...], before: FeatureMap) -> tuple[Trunk, FeatureMap]:
+    """Some layers on a map of their own: their operations and the map after them.
+
+    Raises:
+        InputError: shapes do not fit.
+    """
+    resolver = _Resolver()
+    trunk, after = resolver.layers(layers, "layers", before)
+    if resolver.problems:
+        raise InputError("layers", resolver.problems)
+    return trunk, after
+
+
+def image_of(image: s.Input) -> FeatureMap:
+    """One image, as a map whose cells are its pixels."""
+    return FeatureMap(image.channels, Axis(image.height), Axis(image.width))
+
+
+def _logits_problems(place: str, classes: int, at: FeatureMap) -> Iterator[Problem]:
+    if at.cells != 1:
+        yield Problem(
+            place,
+            "logits",
+            f"ends in a map of {_cross(at.size)}; end in one logit a class: "
+            'add {"op": "global_avg_pool"} (or flatten and linear)',
+        )
+    if at.channels != classes:
+        yield Problem(
+            place,
+            "logits",
+            f"ends in {at.channels:,} channels for {classes:,} classes; "
+            f"set the last out_channels or out_features to {classes}",
+        )
 
 
 @dataclass
@@ -82,49 +116,6 @@ class _Resolver:
 
     def problem(self, place: str, rule: str, message: str) -> None:
         self.problems.append(Problem(place, rule, message))
-
-    def check_size(self, spec: s.Spec) -> None:
-        """Bound what hostile input can cost before anything is worked out."""
-        count = 0
-        stack = [(layer, 1) for block in spec.blocks for layer in block.layers]
-        stack += [(layer, 1) for layer in spec.output.layers]
-        while stack:
-            layer, depth = stack.pop()
-            count += 1 if not isinstance(layer, s.Parallel) else 1 + len(layer.branches)
-            if depth > MAX_NESTING:
-                self.problem(
-                    "blocks", "nesting", f"layers nest deeper than {MAX_NESTING}; flatten them"
-                )
-                return
-            inner: tuple[tuple[s.Layer, ...], ...] = ()
-            if isinstance(layer, s.Residual):
-                inner = (layer.body,)
-            elif isinstance(layer, s.Parallel):
-                inner = layer.branches
-            stack += [(child, depth + 1) for branch in inner for child in branch]
-        if count > MAX_LAYERS:
-            self.problem(
-                "blocks",
-                "layers",
-                f"{count:,} layers; at most {MAX_LAYERS:,} are read (each branch counts)",
-            )
-
-    def check_logits(self, spec: s.Spec, at: FeatureMap) -> None:
-        place = f"output.layers.{len(spec.output.layers) - 1}"
-        if at.cells != 1:
-            self.problem(
-                place,
-                "logits",
-                f"ends in a map of {_cross(at.size)}; end in one logit a class: "
-                'add {"op": "global_avg_pool"} (or flatten and linear)',
-            )
-        if at.channels != spec.classes:
-            self.problem(
-                place,
-                "logits",
-                f"ends in {at.channels:,} channels for {spec.classes:,} classes; "
-                f"set the last out_channels or out_features to {spec.classes}",
-            )
 
     def layers(
         self, layers: tuple[s.Layer, ...], place: str, at: FeatureMap

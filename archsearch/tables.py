@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from archsearch.analyze import Row
 from archsearch.constraints import Verdict
-from archsearch.network import FeatureMap
-from archsearch.ops import Axis, Conv2d, Pair, extent
+from archsearch.ops import Conv2d
+from archsearch.rows import Row
+from archsearch.wording import axes_text, receptive_field_step, shape_text
 
 # Text from specs goes in as Text, never as markup.
 
@@ -51,41 +51,19 @@ def _layer_table(rows: Sequence[Row], *, explain: bool) -> Table:
             row.block if row.block != block else "",
             "  " * _depth(row.place) + row.op,
             *_window_cells(row),
-            f"{_shape(row.before)} -> {_shape(row.after)}",
+            f"{shape_text(row.before.shape)} -> {shape_text(row.after.shape)}",
             f"{row.params:,}",
             f"{row.macs:,}",
-            _axes(row.after.jump),
-            _axes(row.after.rf),
+            axes_text(row.after.jump),
+            axes_text(row.after.rf),
         ]
         if explain:
-            cells.append(receptive_field_step(row))
+            pools_all = row.op == "global_avg_pool"
+            step = receptive_field_step(row.window, row.before, row.after, pools_all=pools_all)
+            cells.append(step)
         table.add_row(*(Text(cell) for cell in cells))
         block = row.block
     return table
-
-
-def receptive_field_step(row: Row) -> str:
-    """The step as it is written by hand: r + (k - 1) * j, with k the dilated kernel's extent."""
-    steps = [
-        _axis_step(row, axis, before, after)
-        for axis, (before, after) in enumerate(
-            ((row.before.height, row.after.height), (row.before.width, row.after.width))
-        )
-    ]
-    return steps[0] if steps[0] == steps[1] else f"h: {steps[0]}; w: {steps[1]}"
-
-
-def _axis_step(row: Row, axis: int, before: Axis, after: Axis) -> str:
-    if row.op == "global_avg_pool":
-        return f"{before.rf} + ({before.size} - 1) * {before.jump} = {after.rf}"
-    if row.window is None:
-        return f"{after.rf}"
-    kernel = row.window.kernel_size[axis]
-    span, note = kernel, ""
-    if isinstance(row.window, Conv2d) and row.window.dilation[axis] > 1 and kernel > 1:
-        span = extent(kernel, row.window.dilation[axis])
-        note = f"  ({kernel}x dilated by {row.window.dilation[axis]} spans {span})"
-    return f"{before.rf} + ({span} - 1) * {before.jump} = {after.rf}{note}"
 
 
 def _totals(verdict: Verdict) -> Table:
@@ -99,10 +77,15 @@ def _totals(verdict: Verdict) -> Table:
         ("MACs (one image)", f"{analysis.macs:,}", _room(analysis.macs, limits.max_macs)),
         (
             "receptive field",
-            _axes(analysis.receptive_field),
+            axes_text(analysis.receptive_field),
             _reach(min(analysis.receptive_field), limits.min_receptive_field),
         ),
-        ("  with global pooling", _axes(analysis.receptive_field_with_gap), ""),
+        (
+            "  inside the image",
+            axes_text(analysis.clipped) if analysis.clipped else "not followed",
+            "the most that one cell sees",
+        ),
+        ("  with global pooling", axes_text(analysis.receptive_field_with_gap), ""),
         (
             "peak activations",
             f"{analysis.peak_activation_bytes / 1024:,.0f} KiB",
@@ -133,31 +116,23 @@ def _window_cells(row: Row) -> Iterator[str]:
     if window is None:
         yield from [""] * 5
         return
-    yield _axes(window.kernel_size)
-    yield _axes(window.stride)
+    yield axes_text(window.kernel_size)
+    yield axes_text(window.stride)
     if isinstance(window, Conv2d):
         sides = [
             before if before == after else f"{before}+{after}" for before, after in window.padding
         ]
         yield str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
-        yield _axes(window.dilation)
+        yield axes_text(window.dilation)
         yield str(window.groups)
     else:
-        yield _axes(window.padding)
+        yield axes_text(window.padding)
         yield ""
         yield ""
 
 
 def _depth(place: str) -> int:
     return place.count(".body.") + place.count(".branches.")
-
-
-def _shape(at: FeatureMap) -> str:
-    return "x".join(str(size) for size in at.shape)
-
-
-def _axes(pair: Pair) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
 _LEADERBOARD = {

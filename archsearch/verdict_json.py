@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from archsearch.analyze import Row
 from archsearch.constraints import Verdict
 from archsearch.errors import InputError
-from archsearch.ops import Conv2d, Pair
+from archsearch.ops import Conv2d
+from archsearch.rows import Row
+
+Number = TypeVar("Number", int, float)
 
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
@@ -22,6 +24,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
         "macs": analysis.macs,
         "receptive_field": _axes(analysis.receptive_field),
         "receptive_field_with_gap": _axes(analysis.receptive_field_with_gap),
+        "receptive_field_clipped": _axes(clipped) if (clipped := analysis.clipped) else None,
         "peak_activation_bytes": analysis.peak_activation_bytes,
         "violations": [asdict(violation) for violation in verdict.violations],
         "warnings": [asdict(warning) for warning in verdict.warnings],
@@ -60,14 +63,25 @@ def _row_data(row: Row) -> dict[str, Any]:
         "macs": row.macs,
         "activation_bytes": row.activation_bytes,
         "jump": _axes(after.jump),
-        "start": _starts(after.height.start, after.width.start),
+        "start": _axes((after.height.start, after.width.start)),
         "receptive_field": _axes(after.rf),
+        "effective_padding": [list(sides) for sides in row.effective_padding],
+        "centre_offset": _axes(row.centre_offset),
+        "unproductive": row.unproductive,
+        **_seen_data(row),
     }
 
 
-def _axes(pair: Pair) -> int | list[int]:
+def _seen_data(row: Row) -> dict[str, Any]:
+    """What is known pixel by pixel; null where the network is too large to follow."""
+    seen = row.seen
+    return {
+        "receptive_field_clipped": _axes(seen.clipped) if seen else None,
+        "skipped_pixels": _axes(seen.skipped) if seen else None,
+        "blind_cells": seen.blind_cells if seen else None,
+        "dead_weights": seen.dead_weights if seen else None,
+    }
+
+
+def _axes(pair: tuple[Number, Number]) -> Number | list[Number]:
     return pair[0] if pair[0] == pair[1] else list(pair)
-
-
-def _starts(height: float, width: float) -> float | list[float]:
-    return height if height == width else [height, width]

@@ -129,6 +129,6 @@ class _Printer:
 
         console = Console(highlight=False)
         if not console.is_terminal:
-            console.width = 240  # a file or pipe has no edge to wrap at
+            console.width = 10_000  # a file or pipe has no edge to wrap at
         console.print(verdict_view(verdict, explain=self._explain))
         console.print()

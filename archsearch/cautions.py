@@ -1,0 +1,162 @@
+"""What no limit forbids and the author of a network should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from archsearch import ops
+from archsearch.network import Join, Network, Node, Trunk, is_global_avg_pool
+from archsearch.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Caution:
+    """Something to know of a network.
+
+    Attributes:
+        code: what it is, in a word or two.
+        place: the layer, as in the spec; empty for the network as a whole.
+        message: one sentence: what is so, why it matters, what to do.
+    """
+
+    code: str
+    place: str
+    message: str
+
+
+def cautions(network: Network, rows: Sequence[Row]) -> Iterator[Caution]:
+    """All there is to know, in the order of the layers by kind."""
+    yield from _misaligned(network.trunk)
+    yield from _single_cell(network)
+    yield from _blind_cells(rows)
+    yield from _dead_weights(rows)
+    yield from _gridding(rows)
+    yield from _unproductive(rows)
+    yield from _off_centre(rows)
+    if any(row.seen is None for row in rows):
+        height, width = network.image.size
+        yield Caution(
+            "not-followed",
+            "",
+            f"{height}x{width} pixels through these layers are too many to follow one by one: "
+            "blind cells, dead weights, clipped fields and gridding are not told",
+        )
+
+
+def _misaligned(trunk: Trunk) -> Iterator[Caution]:
+    for node in trunk:
+        if not isinstance(node, Join):
+            continue
+        for branch in node.branches:
+            yield from _misaligned(branch)
+        ends = [branch[-1].after if branch else node.before for branch in node.branches]
+        centres = {(end.height.start, end.width.start) for end in ends}
+        if len(centres) > 1 and node.before.cells > 1:
+            yield Caution(
+                "misaligned-branches",
+                node.place,
+                f"the branches' cells are centred on different pixels ({_listed(centres)}): the "
+                f"{node.merge} mixes neighbours; odd kernels and equal paddings align them",
+            )
+
+
+def _listed(centres: set[tuple[float, float]]) -> str:
+    return ", ".join(f"{y:g},{x:g}" for y, x in sorted(centres))
+
+
+def _single_cell(network: Network) -> Iterator[Caution]:
+    """A map that strides shrink to one cell while kernels larger than one still follow."""
+    collapsed: Node | None = None
+    for node in network.nodes():
+        op = node.op
+        if collapsed and isinstance(op, ops.Conv2d) and max(op.kernel_size) > 1:
+            yield Caution(
+                "single-cell-map",
+                collapsed.place,
+                f"the map is down to one cell here, and the {op.kernel_size[0]}x"
+                f"{op.kernel_size[1]} kernel at {node.place} meets padding alone around it; "
+                "use fewer strides or a smaller kernel",
+            )
+            return
+        shrinks = node.before.cells > 1 and node.after.cells == 1
+        if shrinks and isinstance(op, ops.Conv2d | ops.Pool2d) and not is_global_avg_pool(node):
+            collapsed = node
+
+
+def _blind_cells(rows: Sequence[Row]) -> Iterator[Caution]:
+    """Where they come to be: a layer that only hands them on is not told."""
+    before = 0
+    for row in rows:
+        blind = row.seen.blind_cells if row.seen else 0
+        if blind > before:
+            yield Caution(
+                "blind-cells",
+                row.place,
+                f"{blind:,} of {row.after.cells:,} cells see no image pixel, only padding, and "
+                "count all the same in pooling and norms; use less padding here "
+                "(a 1x1 kernel needs none)",
+            )
+        before = blind
+
+
+def _dead_weights(rows: Sequence[Row]) -> Iterator[Caution]:
+    for row in rows:
+        if row.dead_weights:
+            yield Caution(
+                "dead-weights",
+                row.place,
+                f"{row.dead_weights:,} of {row.weights:,} kernel weights meet nothing but "
+                "padding, at any position: they count as parameters and compute nothing; use a "
+                "smaller dilation or kernel, or fewer strides before it",
+            )
+
+
+def _gridding(rows: Sequence[Row]) -> Iterator[Caution]:
+    """Holes that are still there at the last map before global pooling."""
+    since: Row | None = None
+    last: Row | None = None
+    for row in rows:
+        if row.after.gate is not None or row.after.flat or row.seen is None:
+            break
+        since = (since or row) if max(row.seen.skipped) else None
+        last = row
+    if since and last and last.seen:
+        yield Caution(
+            "gridding",
+            since.place,
+            f"from here on cells skip pixels between the first and the last that they see "
+            f"(up to {max(last.seen.skipped)} of {max(last.seen.clipped)} before global "
+            "pooling): the receptive field is wide but sparse; vary the dilations "
+            "(1, 2, 3 instead of 2, 2, 2) or add an undilated layer",
+        )
+
+
+def _unproductive(rows: Sequence[Row]) -> Iterator[Caution]:
+    found = [row for row in rows if row.unproductive]
+    if found:
+        field, image = min(found[0].before.rf), found[0].image
+        others = f" and {len(found) - 1} after it get" if len(found) > 1 else " gets"
+        yield Caution(
+            "unproductive-layers",
+            found[0].place,
+            f"this convolution{others} input whose every cell already spans the "
+            f"{image[0]}x{image[1]} image (receptive field {field}): no context is left to add, "
+            "and such layers seldom raise accuracy; stride later or spend the parameters earlier",
+        )
+
+
+def _off_centre(rows: Sequence[Row]) -> Iterator[Caution]:
+    maps = [row for row in rows if row.after.gate is None and not row.after.flat]
+    if not maps:
+        return
+    last = maps[-1]
+    offset = last.centre_offset
+    if any(abs(off) >= jump for off, jump in zip(offset, last.after.jump, strict=True)):
+        yield Caution(
+            "off-centre",
+            last.place,
+            f"the map looks {offset[0]:g} pixels below and {offset[1]:g} right of the image's "
+            "centre, a whole cell or more: even kernels and unequal paddings add up; use odd "
+            "kernels",
+        )

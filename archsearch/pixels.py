@@ -1,0 +1,254 @@
+"""Which image pixels the cells of every map see, exactly.
+
+A cell's field is a product of image rows and columns as long as there is one path; where paths
+join it is a union of such products (a `_Field` each). Rows and columns are bit masks, bit i for
+pixel i. A tap that falls into padding sees nothing, and so does a cell all of whose taps do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from operator import or_
+
+from archsearch import ops
+from archsearch.network import FeatureMap, Join, Network, Trunk, walk
+from archsearch.ops import Pair
+
+MAX_WORK = 4_000_000
+"""Machine words of masks that are read before a network counts as too large to follow."""
+MAX_FIELDS = 16
+_WORD_BITS = 64
+
+Masks = tuple[int, ...]
+"""One a cell: the pixels that it sees along an axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the cells of one map see of the image.
+
+    Attributes:
+        blind_cells: cells that see no image pixel.
+        clipped: (height, width) the most pixels, first to last, that one cell sees; 0 if blind.
+        skipped: (height, width) the most pixels between a cell's first and last that it does
+            not see.
+        dead_weights: kernel weights of the convolution that made the map which meet no cell
+            that sees a pixel, at any position.
+    """
+
+    blind_cells: int
+    clipped: Pair
+    skipped: Pair
+    dead_weights: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """Cell (i, j) sees rows[i] x columns[j]."""
+
+    rows: Masks
+    columns: Masks
+
+    @property
+    def whole(self) -> bool:
+        """Whether every cell sees something."""
+        return all(self.rows) and all(self.columns)
+
+
+_Fields = tuple[_Field, ...]
+
+
+class _TooLargeError(Exception):
+    """The fields are too many to follow."""
+
+
+def follow(network: Network) -> Mapping[int, Seen]:
+    """What every operation's and join's output sees, by the `id` of its node.
+
+    Squeeze-excite's gate is left out, as it is from the receptive field. Empty where the network
+    is too large to follow (`MAX_WORK`).
+    """
+    if _work(network) > MAX_WORK:
+        return {}
+    image = network.image
+    field = _Field(_pixels(image.height.size), _pixels(image.width.size))
+    seen: dict[int, Seen] = {}
+    try:
+        _follow(network.trunk, (field,), seen)
+    except _TooLargeError:
+        return {}
+    return seen
+
+
+def _pixels(size: int) -> Masks:
+    return tuple(1 << i for i in range(size))
+
+
+def _work(network: Network) -> int:
+    words = 1 + max(network.image.size) // _WORD_BITS
+    cells = sum(network.image.size)
+    for node in walk(network.trunk):
+        cells += sum(node.after.size)
+        if isinstance(node.op, ops.Conv2d | ops.Pool2d):
+            cells += sum(k * n for k, n in zip(node.op.kernel_size, node.after.size, strict=True))
+    return cells * words
+
+
+def _follow(trunk: Trunk, fields: _Fields, seen: dict[int, Seen]) -> _Fields:
+    last: tuple[_Fields, Seen] | None = None
+    for node in trunk:
+        before = fields
+        dead = 0
+        if isinstance(node, Join):
+            fields = _union([_follow(branch, fields, seen) for branch in node.branches])
+        elif isinstance(node.op, ops.Conv2d | ops.Pool2d):
+            if isinstance(node.op, ops.Conv2d):
+                dead = _dead_weights(node.op, node.after, fields)
+            fields = tuple(_slide(node.op, node.after, field) for field in fields)
+        elif isinstance(node.op, ops.GlobalAvgPool | ops.Flatten):
+            fields = tuple(
+                _Field((reduce(or_, field.rows),), (reduce(or_, field.columns),))
+                for field in fields
+            )
+        if last is not None and fields is before and dead == 0:
+            seen[id(node)] = last[1]  # nothing moved: what follows a window sees what it saw
+        else:
+            seen[id(node)] = _measure(fields, dead)
+            last = (fields, _measure(fields, 0)) if dead else (fields, seen[id(node)])
+    return fields
+
+
+def _union(branches: list[_Fields]) -> _Fields:
+    """The fields of a join; those without blind cells are one, cell by cell.
+
+    Merged or apart, the rows that a cell sees are the same, and so are its columns; with blind
+    cells they would not be, so those stay apart.
+    """
+    fields = list(dict.fromkeys(field for branch in branches for field in branch))
+    whole = [field for field in fields if field.whole]
+    apart = [field for field in fields if not field.whole]
+    if whole:
+        rows = tuple(reduce(or_, masks) for masks in zip(*(f.rows for f in whole), strict=True))
+        columns = tuple(
+            reduce(or_, masks) for masks in zip(*(f.columns for f in whole), strict=True)
+        )
+        apart.append(_Field(rows, columns))
+    if len(apart) > MAX_FIELDS:
+        raise _TooLargeError
+    return tuple(apart)
+
+
+def _slide(op: ops.Conv2d | ops.Pool2d, after: FeatureMap, field: _Field) -> _Field:
+    rows, columns = _windows(op)
+    return _Field(
+        _slide_axis(field.rows, after.height.size, rows),
+        _slide_axis(field.columns, after.width.size, columns),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A window's taps along one axis."""
+
+    taps: int
+    dilation: int
+    stride: int
+    padding_before: int
+
+
+def _windows(op: ops.Conv2d | ops.Pool2d) -> tuple[_Window, _Window]:
+    if isinstance(op, ops.Conv2d):
+        dilation, padding = op.dilation, (op.padding[0][0], op.padding[1][0])
+    else:
+        dilation, padding = (1, 1), op.padding
+    height, width = (
+        _Window(op.kernel_size[axis], dilation[axis], op.stride[axis], padding[axis])
+        for axis in (0, 1)
+    )
+    return height, width
+
+
+@lru_cache(maxsize=8)  # rows and columns are mostly alike
+def _slide_axis(masks: Masks, size: int, window: _Window) -> Masks:
+    out = []
+    for cell in range(size):
+        first = cell * window.stride - window.padding_before
+        last = first + (window.taps - 1) * window.dilation
+        if first < 0:
+            first %= window.dilation
+        out.append(reduce(or_, masks[first : last + 1 : window.dilation], 0) if last >= 0 else 0)
+    return tuple(out)
+
+
+def _live_taps(masks: Masks, size: int, window: _Window) -> int:
+    """The taps, as bits, that meet a cell that sees something."""
+    live = 0
+    for tap in range(window.taps):
+        first = tap * window.dilation - window.padding_before
+        last = first + (size - 1) * window.stride
+        if first < 0:
+            first %= window.stride
+        if last >= 0 and any(masks[first : last + 1 : window.stride]):
+            live |= 1 << tap
+    return live
+
+
+def _dead_weights(op: ops.Conv2d, after: FeatureMap, fields: _Fields) -> int:
+    rows, columns = _windows(op)
+    live = [
+        (
+            _live_taps(field.rows, after.height.size, rows),
+            _live_taps(field.columns, after.width.size, columns),
+        )
+        for field in fields
+    ]
+    met = sum(_or_where(live, row).bit_count() for row in range(rows.taps))
+    dead_taps = rows.taps * columns.taps - met
+    return dead_taps * op.out_channels * (op.in_channels // op.groups)
+
+
+def _or_where(pairs: list[tuple[int, int]], bit: int) -> int:
+    return reduce(or_, (columns for rows, columns in pairs if rows >> bit & 1), 0)
+
+
+def _measure(fields: _Fields, dead_weights: int) -> Seen:
+    height = [field.rows for field in fields]
+    width = [field.columns for field in fields]
+    rows, columns = list(_per_cell(height, width)), list(_per_cell(width, height))
+    return Seen(
+        blind_cells=_blind_cells(fields),
+        clipped=(max(map(_extent, rows), default=0), max(map(_extent, columns), default=0)),
+        skipped=(max(map(_skipped, rows), default=0), max(map(_skipped, columns), default=0)),
+        dead_weights=dead_weights,
+    )
+
+
+def _per_cell(along: list[Masks], across: list[Masks]) -> Iterator[int]:
+    """What cells see along an axis: each kind of cell once, blind ones left out."""
+    # A field counts for a cell only if the cell sees something along the other axis as well.
+    kinds = {tuple(map(bool, cells)) for cells in zip(*across, strict=True)}
+    for kind in kinds:
+        for cells in zip(*along, strict=True):
+            mask = reduce(or_, (m for m, live in zip(cells, kind, strict=True) if live), 0)
+            if mask:
+                yield mask
+
+
+def _blind_cells(fields: _Fields) -> int:
+    sighted = 0
+    width = len(fields[0].columns)
+    columns = [sum(1 << j for j, mask in enumerate(field.columns) if mask) for field in fields]
+    for cells in zip(*(field.rows for field in fields), strict=True):
+        live = [cols for mask, cols in zip(cells, columns, strict=True) if mask]
+        sighted += reduce(or_, live, 0).bit_count()
+    return len(fields[0].rows) * width - sighted
+
+
+def _extent(mask: int) -> int:
+    return mask.bit_length() - ((mask & -mask).bit_length() - 1)
+
+
+def _skipped(mask: int) -> int:
+    return _extent(mask) - mask.bit_count()

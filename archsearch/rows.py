@@ -1,0 +1,166 @@
+"""A network as the rows of a table: one a convolution, pool, linear layer or merge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from archsearch import ops
+from archsearch.network import FeatureMap, Join, Network, Node, Trunk
+from archsearch.ops import Pair
+from archsearch.pixels import Seen, follow
+
+BYTES_PER_ACTIVATION = 4
+"""fp32."""
+
+STARTS_ROW = (ops.Conv2d, ops.Pool2d, ops.GlobalAvgPool, ops.Linear, ops.SqueezeExcite)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A convolution, pool, linear layer or merge, with the norm, activation, dropout after it.
+
+    Attributes:
+        op: what it is (`conv`, `depthwise`, `pointwise`, `pool`, `shortcut`, `add`, ...).
+        window: the operation that moved a window over the map, where there is one.
+        params: learnable scalars.
+        macs: multiply-accumulates of convolutions and linear layers, for one image.
+        seen: which pixels its output's cells see; null where that is too large to follow.
+        image: (height, width) of the image.
+    """
+
+    block: str
+    place: str
+    op: str
+    window: ops.Conv2d | ops.Pool2d | None
+    before: FeatureMap
+    after: FeatureMap
+    params: int
+    macs: int
+    seen: Seen | None
+    image: Pair
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of the output, fp32, one image."""
+        return map_bytes(self.after)
+
+    @property
+    def weights(self) -> int:
+        """Kernel weights; 0 but for a convolution."""
+        op = self.window
+        return ops.conv_weights(op) if isinstance(op, ops.Conv2d) else 0
+
+    @property
+    def dead_weights(self) -> int:
+        """Kernel weights that meet no cell that sees a pixel; 0 too where not followed."""
+        return self.seen.dead_weights if self.seen else 0
+
+    @property
+    def unproductive(self) -> bool:
+        """A convolution wider than 1x1 whose every input cell already spans the image.
+
+        Source: Richter, Schöning, Wiedenroth, Krumnack, "Should You Go Deeper? Optimizing
+        Convolutional Neural Network Architectures without Training", ICMLA 2021.
+        """
+        op = self.window
+        return (
+            isinstance(op, ops.Conv2d)
+            and max(op.kernel_size) > 1
+            and self.before.gate is None
+            and all(rf >= size for rf, size in zip(self.before.rf, self.image, strict=True))
+        )
+
+    @property
+    def effective_padding(self) -> tuple[Pair, Pair]:
+        """((top, bottom), (left, right)) pixels by which the cells' fields leave the image.
+
+        -left before it and left + r + (n - 1) * j - size after it; negative: pixels short of it.
+        """
+        height, width = (
+            (-axis.left, axis.left + axis.rf_of_all - size)
+            for axis, size in zip((self.after.height, self.after.width), self.image, strict=True)
+        )
+        return height, width
+
+    @property
+    def centre_offset(self) -> tuple[float, float]:
+        """(down, right) pixels from the image's centre to the centre of what the map sees."""
+        (top, bottom), (left, right) = self.effective_padding
+        return (bottom - top) / 2, (right - left) / 2
+
+
+def rows_of(network: Network) -> tuple[Row, ...]:
+    """The layers, block by block."""
+    names = [block.name for block in network.spec.blocks] + ["output"]
+    seen = follow(network)
+    return tuple(
+        row
+        for name, section in zip(names, network.sections, strict=True)
+        for row in _Rows(name, network.image.size, seen).of(section)
+    )
+
+
+def map_bytes(at: FeatureMap) -> int:
+    """Bytes of a map, fp32, one image."""
+    return at.channels * at.cells * BYTES_PER_ACTIVATION
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Groups a block's operations: a row starts where an operation could change the map."""
+
+    block: str
+    image: Pair
+    seen: Mapping[int, Seen]
+
+    def of(self, trunk: Trunk) -> Iterator[Row]:
+        group: list[Node] = []
+        for node in trunk:
+            if group and (isinstance(node, Join) or _starts_row(group, node)):
+                yield self._row(group)
+                group = []
+            if isinstance(node, Join):
+                for branch in node.branches:
+                    yield from self.of(branch)
+                yield self._join(node)
+            else:
+                group.append(node)
+        if group:
+            yield self._row(group)
+
+    def _join(self, node: Join) -> Row:
+        seen = self.seen.get(id(node))
+        return Row(
+            self.block, node.place, node.merge, None, node.before, node.after, 0, 0, seen,
+            self.image,
+        )  # fmt: skip
+
+    def _row(self, group: list[Node]) -> Row:
+        first = group[0]
+        return Row(
+            self.block,
+            first.place,
+            _label(first),
+            first.op if isinstance(first.op, ops.Conv2d | ops.Pool2d) else None,
+            first.before,
+            group[-1].after,
+            params=sum(ops.params(node.op) for node in group),
+            macs=sum(ops.macs(node.op, node.after.cells) for node in group),
+            seen=self.seen.get(id(first)),
+            image=self.image,
+        )
+
+
+def _starts_row(group: list[Node], node: Node) -> bool:
+    return isinstance(node.op, STARTS_ROW) or node.place != group[0].place
+
+
+def _label(node: Node) -> str:
+    match node.op:
+        case ops.Pool2d(kind=kind):
+            return f"{kind}_pool"
+        case ops.GlobalAvgPool():
+            return "global_avg_pool"
+        case _:
+            return node.role
