@@ -120,7 +120,7 @@ class DepthwiseConv2d(nn.Conv2d):
             return super().forward(x_NCHW)
         if self.stride != (1, 1):
             with torch.autocast("cpu", enabled=False):
-                return super().forward(x_NCHW.float()).to(x_NCHW.dtype)
+                return super().forward(x_NCHW.to(self.weight.dtype)).to(x_NCHW.dtype)
         if self.dilation != (1, 1):
             return self._space_to_batch(x_NCHW)
         return super().forward(x_NCHW)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from archsearch import ops
 from archsearch.network import Join, Network, Node, Trunk, is_global_avg_pool
 from archsearch.rows import Row
 
 
-@dataclass(frozen=True, slots=True)
-class Caution:
+class Caution(NamedTuple):
     """Something to know of a network.
 
     Attributes:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from archsearch.analyze import Analysis
+from archsearch.analyze import Analysis, analyze
 from archsearch.cautions import Caution
-from archsearch.spec import Flag, Frozen
+from archsearch.errors import InputError
+from archsearch.parse import from_json
+from archsearch.spec import Flag, Frozen, Spec
 from archsearch.totals import Totals
 
-Off = BeforeValidator(lambda value: None if value is False else value)
+Whole = Annotated[int, Field(strict=True, ge=0)]
+Off = BeforeValidator(
+    lambda value: None if value is False else value,
+    json_schema_input_type=Whole | Literal[False] | None,
+)
 """TOML has no null, so there `false` switches a limit off."""
-Limit = Annotated[Annotated[int, Field(strict=True, ge=0)] | None, Off]
+Limit = Annotated[Whole | None, Off]
 
 
 class Constraints(Frozen):
@@ -38,8 +44,7 @@ class Constraints(Frozen):
     """An average pool over the whole map."""
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """A limit that a network breaks."""
 
     rule: str
@@ -73,8 +78,20 @@ def judge(analysis: Analysis, constraints: Constraints) -> Verdict:
     return Verdict(analysis, constraints, tuple(violations(analysis.totals, rules)))
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+def verdict_on(text: str, source: str, constraints: Constraints) -> Verdict:
+    """The verdict on a spec's JSON.
+
+    Raises:
+        InputError: with every problem in it, told of `source`.
+    """
+    spec = from_json(Spec, text, source)
+    try:
+        return judge(analyze(spec), constraints)
+    except InputError as error:
+        raise error.named(source) from error
+
+
+class Rule(NamedTuple):
     """How a limit is held against the field of `Totals` that it is about.
 
     Attributes:

@@ -13,14 +13,13 @@ ArchsearchError           one message; the command line prints it and exits with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_PROBLEMS_SHOWN = 40
 MAX_VALUE_CHARS = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from archsearch.accounting import Accounting
 from archsearch.analyze import Analysis
-from archsearch.propose import Feasibility, Rejection
+from archsearch.propose import Rejection
 from archsearch.results import Entry, Epoch
 
 
@@ -17,10 +18,10 @@ class StudyOpened:
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceSampled:
+class SpaceCounted:
     """Before the first trial: how much of the space is within the limits."""
 
-    feasibility: Feasibility
+    accounting: Accounting
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +71,4 @@ class Rejected:
     rejection: Rejection
 
 
-Event = StudyOpened | SpaceSampled | Started | Trained | TrialEnded | FinalEnded | Rejected
+Event = StudyOpened | SpaceCounted | Started | Trained | TrialEnded | FinalEnded | Rejected

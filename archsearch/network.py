@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from archsearch import ops
 from archsearch.ops import Axis, Pair
 from archsearch.spec import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureMap:
+class FeatureMap(NamedTuple):
     """What flows between two operations, for one image.
 
     Attributes:
@@ -58,8 +57,7 @@ class FeatureMap:
         return self.height.jump, self.width.jump
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """One operation at its place.
 
     Attributes:
@@ -74,8 +72,7 @@ class Node:
     after: FeatureMap
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     """Branches over one input, merged; an empty branch is the identity.
 
     Attributes:

@@ -7,15 +7,13 @@ numbers depend on. Sizes are per axis, height before width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Pair = tuple[int, int]
 """(height, width)"""
 
 
-@dataclass(frozen=True, slots=True)
-class Conv2d:
+class Conv2d(NamedTuple):
     """`padding` is ((top, bottom), (left, right))."""
 
     in_channels: int
@@ -28,8 +26,7 @@ class Conv2d:
     bias: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Pool2d:
+class Pool2d(NamedTuple):
     """A window's maximum or mean."""
 
     kind: Literal["max", "avg"]
@@ -38,18 +35,15 @@ class Pool2d:
     padding: Pair
 
 
-@dataclass(frozen=True, slots=True)
-class GlobalAvgPool:
+class GlobalAvgPool(NamedTuple):
     """The mean over the map."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flatten:
+class Flatten(NamedTuple):
     """A map to a vector."""
 
 
-@dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(NamedTuple):
     """A fully connected layer."""
 
     in_features: int
@@ -57,39 +51,34 @@ class Linear:
     bias: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BatchNorm:
+class BatchNorm(NamedTuple):
     """Over batch and map; `flat`: over the batch alone."""
 
     channels: int
     flat: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GroupNorm:
+class GroupNorm(NamedTuple):
     """Over `channels / num_groups` channels and the map of one image."""
 
     channels: int
     num_groups: int
 
 
-@dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(NamedTuple):
     """An elementwise function."""
 
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dropout:
+class Dropout(NamedTuple):
     """`channel`: whole maps at a time."""
 
     p: float
     channel: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SqueezeExcite:
+class SqueezeExcite(NamedTuple):
     """1x1 convolutions channels -> squeezed -> channels on the pooled map, then gates."""
 
     channels: int
@@ -142,8 +131,7 @@ def same_padding(span: int) -> Pair:
     return total // 2, total - total // 2
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """One axis of a map, as seen from the image.
 
     Recurrence: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural
@@ -173,11 +161,9 @@ class Axis:
 
     def slide(self, size: int, span: int, stride: int, padding_before: int) -> Axis:
         """The axis after a window of `span` pixels has moved over it."""
+        jump = self.jump
         return Axis(
-            size=size,
-            jump=self.jump * stride,
-            rf=self.rf + (span - 1) * self.jump,
-            left=self.left - padding_before * self.jump,
+            size, jump * stride, self.rf + (span - 1) * jump, self.left - padding_before * jump
         )
 
     def pooled(self) -> Axis:

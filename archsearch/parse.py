@@ -55,18 +55,30 @@ def read_text(path: str) -> str:
             with Path(path).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ArchsearchError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise unreadable(path, error) from error
+    return decoded(data, source_name(path))
+
+
+def unreadable(path: str, error: OSError) -> ArchsearchError:
+    """What to tell of a failed read."""
+    return ArchsearchError(f"{source_name(path)}: cannot be read: {error.strerror or error}")
+
+
+def decoded(data: bytes, source: str) -> str:
+    """Bytes as text.
+
+    Raises:
+        ArchsearchError: they are not UTF-8, or more than `MAX_BYTES`.
+    """
     if len(data) > MAX_BYTES:
         raise ArchsearchError(
-            f"{source_name(path)}: larger than {MAX_BYTES >> 10} KiB; "
+            f"{source}: larger than {MAX_BYTES >> 10} KiB; "
             "this is not a file that archsearch writes or reads"
         )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ArchsearchError(
-            f"{source_name(path)}: not UTF-8 text (byte {error.start})"
-        ) from error
+        raise ArchsearchError(f"{source}: not UTF-8 text (byte {error.start})") from error
 
 
 def source_name(path: str) -> str:
@@ -90,15 +102,19 @@ def from_json(model: type[M], text: str, source: str) -> M:
             if "recursion limit" in why:
                 why = f"nested too deeply ({why})"
             raise InputError(source, [Problem("", "json", f"is not valid JSON: {why}")]) from error
+        if isinstance(raw, dict) and "$schema" in raw:
+            return from_mapping(model, raw, source)
         raise InputError(source, _problems(error, raw)) from error
 
 
 def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
-    """A record from plain data.
+    """A record from plain data; `$schema`, which tells an editor what this is, is passed over.
 
     Raises:
         InputError: with every problem in it.
     """
+    if isinstance(raw.get("$schema"), str):
+        raw = {key: value for key, value in raw.items() if key != "$schema"}
     try:
         return model.model_validate(raw)
     except ValidationError as error:
@@ -162,7 +178,9 @@ def _problem(place: str, items: list[Any]) -> Problem:
             name = place.rpartition(".")[2]
             return Problem(place, "unknown-key", f"unknown key {shown(name)}; remove or rename it")
         case "union_tag_not_found":
-            return Problem(f"{place}.op", "missing", "is required: which layer is this?")
+            tag = str(first["ctx"]["discriminator"]).strip("'")
+            message = f"is required: which {'layer' if tag == 'op' else tag} is this?"
+            return Problem(f"{place}.{tag}", "missing", message)
         case "union_tag_invalid":
             return Problem(f"{place}.op", "unknown-op", _unknown_op(first["ctx"]))
         case _:

@@ -8,9 +8,9 @@ pixel i. A tap that falls into padding sees nothing, and so does a cell all of w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
+from typing import NamedTuple
 
 from archsearch import ops
 from archsearch.network import FeatureMap, Join, Network, Trunk, walk
@@ -25,8 +25,7 @@ Masks = tuple[int, ...]
 """One a cell: the pixels that it sees along an axis."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What the cells of one map see of the image.
 
     Attributes:
@@ -44,8 +43,7 @@ class Seen:
     dead_weights: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(NamedTuple):
     """Cell (i, j) sees rows[i] x columns[j]."""
 
     rows: Masks
@@ -148,8 +146,7 @@ def _slide(op: ops.Conv2d | ops.Pool2d, after: FeatureMap, field: _Field) -> _Fi
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
+class _Window(NamedTuple):
     """A window's taps along one axis."""
 
     taps: int
@@ -170,7 +167,7 @@ def _windows(op: ops.Conv2d | ops.Pool2d) -> tuple[_Window, _Window]:
     return height, width
 
 
-@lru_cache(maxsize=8)  # rows and columns are mostly alike
+@lru_cache(maxsize=256)  # rows and columns are mostly alike, and so are candidates
 def _slide_axis(masks: Masks, size: int, window: _Window) -> Masks:
     out = []
     for cell in range(size):
@@ -182,6 +179,7 @@ def _slide_axis(masks: Masks, size: int, window: _Window) -> Masks:
     return tuple(out)
 
 
+@lru_cache(maxsize=256)
 def _live_taps(masks: Masks, size: int, window: _Window) -> int:
     """The taps, as bits, that meet a cell that sees something."""
     live = 0
@@ -214,6 +212,8 @@ def _or_where(pairs: list[tuple[int, int]], bit: int) -> int:
 
 
 def _measure(fields: _Fields, dead_weights: int) -> Seen:
+    if len(fields) == 1:
+        return _measure_one(fields[0], dead_weights)
     height = [field.rows for field in fields]
     width = [field.columns for field in fields]
     rows, columns = list(_per_cell(height, width)), list(_per_cell(width, height))
@@ -223,6 +223,30 @@ def _measure(fields: _Fields, dead_weights: int) -> Seen:
         skipped=(max(map(_skipped, rows), default=0), max(map(_skipped, columns), default=0)),
         dead_weights=dead_weights,
     )
+
+
+def _measure_one(field: _Field, dead_weights: int) -> Seen:
+    rows, columns = _along(field.rows), _along(field.columns)
+    sighted = rows.sighted * columns.sighted
+    blind = len(field.rows) * len(field.columns) - sighted
+    if not sighted:
+        return Seen(blind, (0, 0), (0, 0), dead_weights)
+    clipped, skipped = (rows.clipped, columns.clipped), (rows.skipped, columns.skipped)
+    return Seen(blind, clipped, skipped, dead_weights)
+
+
+class _Along(NamedTuple):
+    sighted: int
+    clipped: int
+    skipped: int
+
+
+@lru_cache(maxsize=256)
+def _along(masks: Masks) -> _Along:
+    """How many cells of an axis see something, and the most that one sees and skips."""
+    seeing = [mask for mask in masks if mask]
+    clipped, skipped = map(_extent, seeing), map(_skipped, seeing)
+    return _Along(len(seeing), max(clipped, default=0), max(skipped, default=0))
 
 
 def _per_cell(along: list[Masks], across: list[Masks]) -> Iterator[int]:

@@ -21,7 +21,7 @@ from archsearch.events import (
     Event,
     FinalEnded,
     Rejected,
-    SpaceSampled,
+    SpaceCounted,
     Started,
     StudyOpened,
     Trained,
@@ -60,11 +60,13 @@ class SearchState:
         match event:
             case StudyOpened(entries=entries):
                 return self._opened(entries)
-            case SpaceSampled(feasibility=found):
-                broken = ", ".join(f"{rule} {share:.0%}" for rule, share in found.broken.items())
+            case SpaceCounted(accounting=found):
+                kept = ", ".join(
+                    f"{rule} {share.fraction:.0%}" for rule, share in found.alone.items()
+                )
                 return (
-                    f"space: {found.feasible:.1%} of {found.samples:,} drawn networks are within "
-                    f"the limits (broken by: {broken or 'nothing'})"
+                    f"space: {found.feasible.fraction:.3%} of {found.settings:,} settings are "
+                    f"within the limits (kept alone: {kept or 'there are none'})"
                 )
             case Started():
                 return self._started(event)
@@ -222,7 +224,7 @@ class _Quiet:
 
     def event(self, event: Event) -> None:
         line = self.state.apply(event)
-        if line and isinstance(event, StudyOpened | SpaceSampled | TrialEnded | FinalEnded):
+        if line and isinstance(event, StudyOpened | SpaceCounted | TrialEnded | FinalEnded):
             self.console.print(Text(line))
 
     def warn(self, message: str) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -71,37 +70,6 @@ def screen(knobs: Knobs, constraints: Constraints, name: str) -> tuple[Verdict |
     except InputError:
         return None, [MISFIT]
     return verdict, [violation.rule for violation in verdict.violations]
-
-
-@dataclass(frozen=True, slots=True)
-class Feasibility:
-    """How much of a space is within the limits, by sampling.
-
-    Attributes:
-        broken: share of samples that break each rule.
-        feasible: share that breaks none.
-    """
-
-    samples: int
-    broken: dict[str, float]
-    feasible: float
-
-
-def feasibility(
-    space: Space, constraints: Constraints, seed: int, samples: int = 1_000
-) -> Feasibility:
-    """Sample the space evenly and screen each sample."""
-    rng = Random(seed)  # noqa: S311 (draws networks, keeps no secrets)
-    choices = knob_choices(space)
-    broken: Counter[str] = Counter()
-    feasible = 0
-    for _ in range(samples):
-        knobs = {name: rng.choice(values) for name, values in choices.items()}
-        _, rules = screen(knobs, constraints, "sample")
-        broken.update(rules)
-        feasible += not rules
-    shares = {rule: count / samples for rule, count in broken.most_common()}
-    return Feasibility(samples, shares, feasible / samples)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from archsearch import ops
@@ -130,7 +130,7 @@ class _Resolver:
             if at.channels > MAX_FEATURES:
                 message = f"{at.channels:,} channels; at most {MAX_FEATURES:,} are counted"
                 self.problem(trail.place, "channels", message)
-                at = replace(at, channels=MAX_FEATURES)
+                at = at._replace(channels=MAX_FEATURES)
         return tuple(nodes), at
 
     # Convolutions
@@ -185,7 +185,7 @@ class _Resolver:
 
     def _append_conv(self, op: ops.Conv2d, role: str, trail: _Trail) -> None:
         after = self._slide(trail, _spans(op), op.stride, op.padding)
-        trail.add(role, op, replace(after, channels=op.out_channels))
+        trail.add(role, op, after._replace(channels=op.out_channels))
 
     def _finish(self, layer: s.Conv | s.DepthwiseSeparable, trail: _Trail) -> None:
         """Norm and activation in the layer's order, then dropout."""
@@ -213,14 +213,14 @@ class _Resolver:
         sides = ((padding[0], padding[0]), (padding[1], padding[1]))
         after = self._slide(trail, kernel, stride, sides)
         if covers_map(op, trail.at, after) and trail.at.gate is None:
-            after = replace(after, gate=trail.at.rf)
+            after = after._replace(gate=trail.at.rf)
         trail.add("pool", op, after)
 
     def global_avg_pool(self, layer: s.GlobalAvgPool, trail: _Trail) -> None:
         self._want_map(layer.op, trail)
         at = trail.at
-        pooled = replace(at, height=at.height.pooled(), width=at.width.pooled())
-        trail.add("pool", ops.GlobalAvgPool(), replace(pooled, gate=at.gate or at.rf))
+        pooled = at._replace(height=at.height.pooled(), width=at.width.pooled())
+        trail.add("pool", ops.GlobalAvgPool(), pooled._replace(gate=at.gate or at.rf))
 
     def linear(self, layer: s.Linear, trail: _Trail) -> None:
         at = trail.at
@@ -232,7 +232,7 @@ class _Resolver:
                 'put {"op": "global_avg_pool"} or {"op": "flatten"} before it',
             )
         op = ops.Linear(at.channels, layer.out_features, layer.bias)
-        trail.add("linear", op, replace(at, channels=layer.out_features, flat=True))
+        trail.add("linear", op, at._replace(channels=layer.out_features, flat=True))
         trail.activation(layer.activation)
         trail.dropout(layer.dropout, "element")
 
@@ -319,7 +319,7 @@ class _Resolver:
                     f"{start.channels} channels do not split evenly among {count} branches; "
                     "change out_channels before them",
                 )
-            start = replace(start, channels=max(1, start.channels // count))
+            start = start._replace(channels=max(1, start.channels // count))
         resolved = [
             self.layers(branch, f"{trail.place}.branches.{i}", start)
             for i, branch in enumerate(layer.branches)
@@ -387,29 +387,36 @@ class _Resolver:
         if trail.at.flat:
             message = f"{op} takes a map, and this follows a flatten or linear layer"
             self.problem(trail.place, "map-input", message)
-            trail.at = replace(trail.at, flat=False)
+            trail.at = trail.at._replace(flat=False)
 
     def _slide(
         self, trail: _Trail, spans: Pair, stride: Pair, padding: tuple[Pair, Pair]
     ) -> FeatureMap:
         """The map after a window has moved over both axes."""
         at = trail.at
-        axes = []
-        for axis, name, span, step, (before, after) in zip(
-            (at.height, at.width), ("height", "width"), spans, stride, padding, strict=True
-        ):
-            size = ops.output_size(axis.size, span, step, before + after)
-            if size < 1 and not self._collapsed:
-                self._collapsed = True  # what follows from it would only repeat it
-                self.problem(
-                    trail.place,
-                    "map-collapsed",
-                    f"a window of {span} does not fit a map of {name} {axis.size} with "
-                    f"{before + after} of padding: no cell is left; use padding "
-                    '"same", a smaller kernel or dilation, or fewer strides before it',
-                )
-            axes.append(axis.slide(max(1, size), span, step, before))
-        return replace(at, height=axes[0], width=axes[1])
+        height = self._slide_axis(trail, "height", at.height, spans[0], stride[0], padding[0])
+        if (at.height, spans[0], stride[0], padding[0]) == (
+            at.width, spans[1], stride[1], padding[1],
+        ):  # fmt: skip
+            width = height
+        else:
+            width = self._slide_axis(trail, "width", at.width, spans[1], stride[1], padding[1])
+        return FeatureMap(at.channels, height, width, at.flat, at.gate)
+
+    def _slide_axis(
+        self, trail: _Trail, name: str, axis: Axis, span: int, stride: int, padding: Pair
+    ) -> Axis:
+        size = ops.output_size(axis.size, span, stride, padding[0] + padding[1])
+        if size < 1 and not self._collapsed:
+            self._collapsed = True  # what follows from it would only repeat it
+            self.problem(
+                trail.place,
+                "map-collapsed",
+                f"a window of {span} does not fit a map of {name} {axis.size} with "
+                f"{padding[0] + padding[1]} of padding: no cell is left; use padding "
+                '"same", a smaller kernel or dilation, or fewer strides before it',
+            )
+        return axis.slide(max(1, size), span, stride, padding[0])
 
 
 _RESOLVE: dict[type, Callable[..., None]] = {

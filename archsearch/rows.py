@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from archsearch import ops
 from archsearch.network import FeatureMap, Join, Network, Node, Trunk
@@ -16,8 +17,7 @@ BYTES_PER_ACTIVATION = 4
 STARTS_ROW = (ops.Conv2d, ops.Pool2d, ops.GlobalAvgPool, ops.Linear, ops.SqueezeExcite)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A convolution, pool, linear layer or merge, with the norm, activation, dropout after it.
 
     Attributes:

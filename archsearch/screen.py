@@ -1,55 +1,65 @@
-"""Verdicts on many specs: layers that were met before are not checked and counted again.
+"""Verdicts on many specs: what was met before is not read, checked and counted again.
 
-Candidates of a search, or variants of one network, share most of their blocks. A block is looked
-up by its JSON and by the shape of the map it meets; only what is new goes through the models and
-the resolver. Whatever is out of the ordinary is left to them altogether, so that their problems
-are told in their words.
+Candidates of a search, or variants of one network, share most of their blocks. A spec's text is
+cut where its lists of layers begin; a list that was met before is known by its text, a layer by
+its JSON, and what either adds by the shape of the map it meets. Only what is new goes through the
+models and the resolver. Whatever is out of the ordinary is left to them altogether, so that its
+problems are told in their words.
 """
 
 from __future__ import annotations
 
+import json
 import marshal
-from dataclasses import dataclass
-from typing import Annotated, Any
+import re
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from archsearch.analyze import analyze
-from archsearch.bounds import MAX_LAYERS, count_layers, size_problems
-from archsearch.constraints import Constraints, Violation, active_rules, violations
+from archsearch.bounds import MAX_LAYERS, MAX_NESTING, count_layers
+from archsearch.constraints import Constraints, Violation, active_rules, verdict_on, violations
 from archsearch.errors import InputError
 from archsearch.network import FeatureMap
 from archsearch.ops import Axis
-from archsearch.parse import from_json
 from archsearch.resolve import resolve_run
 from archsearch.spec import MAX_BLOCKS, Block, Output, Spec
-from archsearch.totals import Run, Totals, add_up, measure
+from archsearch.totals import Run, Totals, add_up, joined, measure
 
-MAX_REMEMBERED = 50_000
-"""Blocks; at some hundred bytes each."""
+MAX_REMEMBERED = 30_000
+"""Lists, layers and what they add, each; then all is forgotten."""
+MAX_TEXT = 4_000
+"""Characters of what is remembered, so that memory is bounded too."""
+_CUT = '"layers":'
+"""Can only be a key, or the end of one: a quote inside a string is escaped."""
+_NAMED = re.compile(
+    r'\s*\{\s*(?:"format"\s*:\s*1\s*,\s*)?"name"\s*:\s*"([^"\\\x00-\x1f]{1,200})"\s*,'
+)
+"""The start of a spec whose name needs no reading."""
+_BLANK = " \t\r\n"
+_PLACEHOLDER = "name"
 _MARSHAL_VERSION = 2
 """Later ones write equal values in different ways."""
 
-_Unread = Annotated[tuple[Any, ...], Field(min_length=1)]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class _BlockOutline(Block):
-    layers: _Unread
+    layers: tuple[int]  # type: ignore[assignment] # stands for the layers
 
 
 class _OutputOutline(Output):
-    layers: _Unread
+    layers: tuple[int]  # type: ignore[assignment] # stands for the layers
 
 
 class _Outline(Spec):
-    """A spec whose layers are not looked into."""
+    """A spec with the number of each list of layers in its place."""
 
     blocks: Annotated[tuple[_BlockOutline, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
     output: _OutputOutline
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
+class Screened(NamedTuple):
     """A spec's totals, held against limits."""
 
     name: str
@@ -64,23 +74,40 @@ class Screened:
 
 _Shape = tuple[int, int, int, bool]
 """(channels, height, width, flat)"""
+_Layers = tuple[bytes, ...]
+"""Layers' JSON, as bytes that tell 1, 1.0 and true apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A run of layers that fits a map of some shape."""
+class _Known(NamedTuple):
+    """Layers that fit a map of some shape: what they add, how many, and the shape after them."""
 
     run: Run
     layers: int
     after: _Shape
 
 
+class _Frame(NamedTuple):
+    """A spec but for its name and layers: which list of layers each section has, and the image."""
+
+    order: tuple[int, ...]
+    image: _Shape
+    classes: int
+
+
+class _UnusualError(Exception):
+    """To be left to the models and the resolver."""
+
+
 class Screen:
-    """Screens specs against one set of limits, remembering blocks from one to the next."""
+    """Screens specs against one set of limits, remembering what it meets from one to the next."""
 
     def __init__(self, constraints: Constraints) -> None:
+        self._constraints = constraints
         self._rules = active_rules(constraints)
-        self._known: dict[tuple[bytes, _Shape], _Known] = {}
+        self._cut: dict[str, tuple[_Layers, str]] = {}
+        self._frames: dict[tuple[str, ...], _Frame] = {}
+        self._lists: dict[tuple[_Layers, _Shape], _Known] = {}
+        self._layers: dict[tuple[bytes, _Shape], _Known] = {}
         _Outline.model_rebuild()
         self._read = _Outline.__pydantic_validator__.validate_json
 
@@ -91,50 +118,88 @@ class Screen:
             InputError: with every problem in it, told of `source`.
         """
         try:
-            outline = self._read(text)
-            totals = self._totals(outline)
-        except (InputError, ValueError):  # pydantic's errors are ValueErrors
-            return self._thorough(text, source)
-        if totals is None:
-            return self._thorough(text, source)
-        return Screened(outline.name, totals, violations(totals, self._rules))
+            name, totals = self._screen(text)
+        except (InputError, ValueError, RecursionError, _UnusualError):
+            # pydantic's and json's errors are ValueErrors
+            verdict = verdict_on(text, source, self._constraints)
+            name, totals = verdict.analysis.spec.name, verdict.analysis.totals
+        return Screened(name, totals, violations(totals, self._rules))
 
-    def _thorough(self, text: str, source: str) -> Screened:
-        spec = from_json(Spec, text, source)
-        try:
-            totals = analyze(spec).totals
-        except InputError as error:
-            raise error.named(source) from error
-        return Screened(spec.name, totals, violations(totals, self._rules))
-
-    def _totals(self, outline: _Outline) -> Totals | None:
-        """None where something is out of the ordinary."""
-        blocks, image, known = outline.blocks, outline.input, self._known
-        if len({block.name for block in blocks}) != len(blocks):
-            return None
-        at: _Shape = (image.channels, image.height, image.width, False)
-        runs, layers = [], 0
-        for unread in (*[block.layers for block in blocks], outline.output.layers):
-            key = (marshal.dumps(unread, _MARSHAL_VERSION), at)
-            found = known.get(key) or self._remember(key, unread)
-            runs.append(found.run)
-            layers += found.layers
-            at = found.after
+    def _screen(self, text: str) -> tuple[str, Totals]:
+        head, *rest = text.split(_CUT)
+        named = _NAMED.match(head)
+        if named is None:
+            raise _UnusualError
+        pieces = [self._cut.get(piece) or self._cut_off(piece) for piece in rest]
+        around = (head[named.end() :], *[tail for _, tail in pieces])
+        order, at, classes = self._frames.get(around) or self._add_frame(around)
+        runs, count = [], 0
+        for i in order:
+            key = (pieces[i][0], at)
+            run, layers, at = self._lists.get(key) or self._add(key)
+            runs.append(run)
+            count += layers
         channels, height, width, _ = at
-        if channels != outline.classes or height * width != 1 or layers > MAX_LAYERS:
-            return None
-        return add_up(runs)
+        if channels != classes or height * width != 1 or count > MAX_LAYERS:
+            raise _UnusualError
+        return named[1], add_up(runs)
 
-    def _remember(self, key: tuple[bytes, _Shape], unread: tuple[Any, ...]) -> _Known:
-        layers = Output(layers=unread).layers
+    def _add_frame(self, around: tuple[str, ...]) -> _Frame:
+        """What a spec says around its lists of layers, whatever it is called."""
+        head, *tails = around
+        numbered = "".join([f"{_CUT}[{i}]{tail}" for i, tail in enumerate(tails)])
+        outline = self._read(f'{{"name":"{_PLACEHOLDER}",{head}{numbered}')
+        blocks, image = outline.blocks, outline.input
+        order = (*[block.layers[0] for block in blocks], outline.output.layers[0])
+        again = outline.name != _PLACEHOLDER or len({block.name for block in blocks}) < len(blocks)
+        if again or len(order) != len(tails):
+            raise _UnusualError
+        at = (image.channels, image.height, image.width, False)
+        found = _Frame(order, at, outline.classes)
+        if sum(map(len, around)) <= MAX_TEXT:
+            _remember(self._frames, around, found)
+        return found
+
+    def _cut_off(self, piece: str) -> tuple[_Layers, str]:
+        """A list of layers, and the text after it."""
+        if len(piece) > MAX_TEXT:
+            raise _UnusualError
+        layers, end = _DECODER.raw_decode(piece, len(piece) - len(piece.lstrip(_BLANK)))
+        if not isinstance(layers, list) or not layers:
+            raise _UnusualError
+        found = tuple([marshal.dumps(layer, _MARSHAL_VERSION) for layer in layers]), piece[end:]
+        _remember(self._cut, piece, found)
+        return found
+
+    def _add(self, key: tuple[_Layers, _Shape]) -> _Known:
+        layers, at = key
+        runs, count = [], 0
+        for layer in layers:
+            run, inside, at = self._layers.get((layer, at)) or self._add_layer((layer, at))
+            runs.append(run)
+            count += inside
+        found = _Known(joined(runs), count, at)
+        _remember(self._lists, key, found)
+        return found
+
+    def _add_layer(self, key: tuple[bytes, _Shape]) -> _Known:
+        data, (channels, height, width, flat) = key
+        layers = Output.model_validate({"layers": [marshal.loads(data)]}).layers  # noqa: S302 (our own bytes)
         count, nesting = count_layers(layers)
-        if size_problems(count, nesting):
-            raise ValueError
-        channels, height, width, flat = key[1]
+        if nesting > MAX_NESTING:
+            raise _UnusualError
         before = FeatureMap(channels, Axis(height), Axis(width), flat)
         trunk, after = resolve_run(layers, before)
         shape = (after.channels, *after.size, after.flat)
-        if len(self._known) >= MAX_REMEMBERED:
-            self._known.clear()
-        self._known[key] = found = _Known(measure(trunk, before, after), count, shape)
+        found = _Known(measure(trunk, before, after), count, shape)
+        _remember(self._layers, key, found)
         return found
+
+
+_DECODER = json.JSONDecoder()
+
+
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
+    if len(memory) >= MAX_REMEMBERED:
+        memory.clear()
+    memory[key] = value

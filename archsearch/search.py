@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
+from archsearch.accounting import account, advice
 from archsearch.analyze import Analysis
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, HopelessSpaceError, StudyError
@@ -20,7 +21,7 @@ from archsearch.events import (
     Event,
     FinalEnded,
     Rejected,
-    SpaceSampled,
+    SpaceCounted,
     Started,
     StudyOpened,
     Trained,
@@ -33,7 +34,6 @@ from archsearch.propose import (
     FeasibleSampler,
     Rejection,
     distributions,
-    feasibility,
     screen,
     taken_hashes,
 )
@@ -79,7 +79,7 @@ def search(
         driver.recover()
         notify(StudyOpened(driver.record()))
         try:
-            driver.sample_space()
+            driver.count_space()
             driver.queue_start()
             driver.run_trials(trials)
             driver.run_finals()
@@ -175,17 +175,15 @@ class _Driver:
 
     # Before the first trial
 
-    def sample_space(self) -> None:
+    def count_space(self) -> None:
         """Say how much of the space is within the limits; refuse a hopeless one."""
         if any(trial.state in _COUNTED for trial in self._trials()):
             return
-        found = feasibility(self.config.space, self.config.constraints, self.config.seed)
-        self.notify(SpaceSampled(found))
-        if not found.feasible:
-            broken = ", ".join(f"{rule} {share:.0%}" for rule, share in found.broken.items())
+        found = account(self.config.space, self.config.constraints, seed=self.config.seed)
+        self.notify(SpaceCounted(found))
+        if not found.feasible.fraction:
             raise HopelessSpaceError(
-                f"none of {found.samples:,} networks drawn from the space is within the limits "
-                f"(broken by: {broken}); widen the space or relax the limit that rejects most"
+                f"no setting of the space is within the limits: {'; '.join(advice(found))}"
             )
 
     def queue_start(self) -> None:

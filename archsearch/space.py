@@ -29,6 +29,9 @@ Value = int | str
 Knobs = Mapping[str, Value]
 """One setting: knob name (`block2.width`) to value."""
 
+LayerData = dict[str, Any]
+"""A layer as a spec's JSON has it."""
+
 BOTTLENECK = 2
 """A bottleneck's inner width is the block's width over this."""
 
@@ -69,13 +72,13 @@ class Space(Frozen):
     activation: Annotated[tuple[ActivationKind, ...], _AT_LEAST_ONE] = ("relu",)
 
 
-_BLOCKS = tuple(name for name in Space.model_fields if name.startswith("block"))
+BLOCKS = tuple(name for name in Space.model_fields if name.startswith("block"))
 
 
 def knob_choices(space: Space) -> dict[str, tuple[Value, ...]]:
     """Every knob's choices, in order, by name."""
     choices: dict[str, tuple[Value, ...]] = {}
-    for block in _BLOCKS:
+    for block in BLOCKS:
         for knob in BlockSpace.model_fields:
             choices[f"{block}.{knob}"] = tuple(getattr(getattr(space, block), knob))
     choices["activation"] = tuple(space.activation)
@@ -102,35 +105,65 @@ def setting_problems(space: Space, knobs: Knobs, place: str) -> list[Problem]:
 
 def spec_of(knobs: Knobs, name: str) -> Spec:
     """The spec that a setting stands for: 3x32x32 images, 10 classes."""
-    blocks = []
-    for i, block in enumerate(_BLOCKS, start=1):
-        setting = {knob: knobs[f"{block}.{knob}"] for knob in BlockSpace.model_fields}
-        blocks.append({"name": f"conv{i}", "layers": _layers(setting, knobs["activation"])})
-    output = {"layers": [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}]}
-    return Spec.model_validate({"name": name, "blocks": blocks, "output": output})
+    blocks = [
+        {"name": f"conv{i}", "layers": _layers(knobs, block)}
+        for i, block in enumerate(BLOCKS, start=1)
+    ]
+    return Spec.model_validate({"name": name, "blocks": blocks, "output": {"layers": HEAD}})
 
 
-def _layers(setting: Knobs, activation: Value) -> list[dict[str, Any]]:
-    layer = {"out_channels": setting["width"], "activation": activation}
-    stride = {"stride": setting["stride"]} if setting["stride"] != 1 else {}
-    dilation = {"dilation": setting["dilation"]} if setting["dilation"] != 1 else {}
-    entry = {"op": setting["entry"], **layer, **stride}
-    body = _body(str(setting["body"]), layer, dilation)
-    return [entry, *[body] * int(setting["depth"])]
+def _layers(knobs: Knobs, block: str) -> list[LayerData]:
+    def knob(name: str) -> Any:
+        return knobs[f"{block}.{name}"]
+
+    activation = str(knobs["activation"])
+    entry = entry_layer(knob("entry"), knob("width"), knob("stride"), activation)
+    body = body_layer(knob("body"), knob("width"), knob("dilation"), activation)
+    return [entry, *[body] * knob("depth")]
 
 
-def _body(kind: str, layer: dict[str, Any], dilation: dict[str, Any]) -> dict[str, Any]:
-    if kind in ("conv", "depthwise_separable"):
-        return {"op": kind, **layer, **dilation}
-    if kind == "bottleneck":
-        inner = {**layer, "out_channels": max(1, layer["out_channels"] // BOTTLENECK)}
-        inside = [
-            {"op": "conv", **inner, "kernel_size": 1},
-            {"op": "conv", **inner, **dilation},
-            {"op": "conv", **layer, "kernel_size": 1},
-        ]
-    elif kind == "residual":
-        inside = [{"op": "conv", **layer, **dilation}]
-    else:
-        inside = [{"op": "depthwise_separable", **layer, **dilation}]
+HEAD: list[LayerData] = [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}]
+"""The output's layers."""
+
+
+def entry_layer(kind: str, width: int, stride: int, activation: str) -> LayerData:
+    """The first layer of a block."""
+    return _conv(kind, width, activation, stride=stride)
+
+
+def body_layer(kind: str, width: int, dilation: int, activation: str) -> LayerData:
+    """One of the layers after it; it keeps the map's shape."""
+    match kind:
+        case "conv" | "depthwise_separable":
+            return _conv(kind, width, activation, dilation=dilation)
+        case "bottleneck":
+            inner = max(1, width // BOTTLENECK)
+            inside = [
+                _conv("conv", inner, activation, kernel_size=1),
+                _conv("conv", inner, activation, dilation=dilation),
+                _conv("conv", width, activation, kernel_size=1),
+            ]
+        case _:
+            op = kind.removeprefix("residual_") if kind != "residual" else "conv"
+            inside = [_conv(op, width, activation, dilation=dilation)]
     return {"op": "residual", "body": inside}
+
+
+def _conv(
+    op: str,
+    width: int,
+    activation: str,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    kernel_size: int = 3,
+) -> LayerData:
+    """Only what differs from a layer's defaults, but for the activation."""
+    layer: LayerData = {"op": op, "out_channels": width, "activation": activation}
+    if kernel_size != 3:
+        layer["kernel_size"] = kernel_size
+    if stride != 1:
+        layer["stride"] = stride
+    if dilation != 1:
+        layer["dilation"] = dilation
+    return layer

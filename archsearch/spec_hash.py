@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from typing import Any
 
 from archsearch import ops
@@ -33,12 +32,21 @@ def _canonical(trunk: Trunk) -> list[dict[str, Any]]:
             if len(branches) == 1:
                 out += branches[0]
             else:
-                if node.merge == "add" and not node.split:  # a sum has no order
+                if node.merge == "add" and not node.split:  # a sum has no order, nor brackets
+                    branches = [term for branch in branches for term in _terms(branch)]
                     branches.sort(key=json.dumps, reverse=True)
                 out.append({"op": node.merge, "split": node.split, "branches": branches})
         elif not _changes_nothing(node):
             out.append(_canonical_op(node))
     return out
+
+
+def _terms(branch: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """What a branch adds to a sum: more than one term where it is a sum itself."""
+    if len(branch) == 1 and branch[0]["op"] == "add" and not branch[0]["split"]:
+        terms: list[list[dict[str, Any]]] = branch[0]["branches"]
+        return terms
+    return [branch]
 
 
 def _changes_nothing(node: Node) -> bool:
@@ -53,7 +61,7 @@ def _changes_nothing(node: Node) -> bool:
 
 def _canonical_op(node: Node) -> dict[str, Any]:
     op = node.op
-    fields = asdict(op)
+    fields = op._asdict()
     if isinstance(op, ops.Pool2d) and is_global_avg_pool(node) and op.padding == (0, 0):
         return {"op": "GlobalAvgPool"}
     if isinstance(op, ops.Conv2d):

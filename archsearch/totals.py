@@ -7,8 +7,7 @@ run is measured once and counts wherever the same layers meet a map of the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from archsearch import ops
@@ -16,8 +15,7 @@ from archsearch.network import FeatureMap, Join, Network, Trunk, is_global_avg_p
 from archsearch.ops import Pair
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """All that limits are held against.
 
     Attributes:
@@ -61,7 +59,7 @@ class Run(NamedTuple):
     growth_h: int
     growth_w: int
     gate_h: int | None
-    gate_w: int
+    gate_w: int | None
     conv: bool
     dilated: bool
     global_avg_pool: bool
@@ -84,22 +82,32 @@ def totals_of(network: Network) -> Totals:
 
 def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Run:
     """What `trunk` adds between two maps, one of them its input."""
-    nodes = list(walk(trunk))
+    params = macs = 0
+    conv = dilated = pooled = False
+    for node in walk(trunk):
+        op = node.op
+        params += ops.params(op)
+        macs += ops.macs(op, node.after.cells)
+        if isinstance(op, ops.Conv2d):
+            conv = True
+            dilated = dilated or _dilated(op)
+        else:
+            pooled = pooled or is_global_avg_pool(node)
     h, w = before.height, before.width
     gate = after.gate if before.gate is None else None
     separable = _separable(trunk)
     return Run(
-        params=sum(ops.params(node.op) for node in nodes),
-        macs=sum(ops.macs(node.op, node.after.cells) for node in nodes),
+        params,
+        macs,
         jump_h=after.height.jump // h.jump,
         jump_w=after.width.jump // w.jump,
         growth_h=(after.height.rf - h.rf) // h.jump,
         growth_w=(after.width.rf - w.rf) // w.jump,
         gate_h=(gate[0] - h.rf) // h.jump if gate else None,
-        gate_w=(gate[1] - w.rf) // w.jump if gate else 0,
-        conv=any(isinstance(node.op, ops.Conv2d) for node in nodes),
-        dilated=any(isinstance(node.op, ops.Conv2d) and _dilated(node.op) for node in nodes),
-        global_avg_pool=any(is_global_avg_pool(node) for node in nodes),
+        gate_w=(gate[1] - w.rf) // w.jump if gate else None,
+        conv=conv,
+        dilated=dilated,
+        global_avg_pool=pooled,
         depthwise_separable=separable.inside,
         opens=separable.opens,
         closes=separable.closes,
@@ -107,32 +115,50 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Run:
     )
 
 
-def add_up(runs: Iterable[Run]) -> Totals:
-    """The totals of runs in a row, from the image on; the last one is the output."""
-    params = macs = conv_blocks = 0
-    jump_h = jump_w = rf_h = rf_w = 1
-    gate: Pair | None = None
-    dilated = pooled = separable = opened = has_conv = False
+def joined(runs: Iterable[Run]) -> Run:
+    """Runs in a row as one."""
+    params = macs = growth_h = growth_w = 0
+    jump_h = jump_w = 1
+    gate_h = gate_w = None
+    conv = dilated = pooled = separable = opened = closed = False
+    clear = True
     for (
-        more_params, more_macs, factor_h, factor_w, growth_h, growth_w, gate_h, gate_w,
-        has_conv, has_dilated, has_pool, has_separable, opens, closes, clear,
+        more_params, more_macs, factor_h, factor_w, more_h, more_w, to_gate_h, to_gate_w,
+        has_conv, has_dilated, has_pool, has_separable, opens, closes, is_clear,
     ) in runs:  # fmt: skip
         params += more_params
         macs += more_macs
-        if gate_h is not None and gate is None:
-            gate = (rf_h + gate_h * jump_h, rf_w + gate_w * jump_w)
-        rf_h += growth_h * jump_h
-        rf_w += growth_w * jump_w
+        if gate_h is None and to_gate_h is not None and to_gate_w is not None:
+            gate_h = growth_h + to_gate_h * jump_h
+            gate_w = growth_w + to_gate_w * jump_w
+        growth_h += more_h * jump_h
+        growth_w += more_w * jump_w
         jump_h *= factor_h
         jump_w *= factor_w
-        conv_blocks += has_conv
+        conv |= has_conv
         dilated |= has_dilated
         pooled |= has_pool
         separable |= has_separable or (opened and closes)
-        opened = opens or (opened and clear)
+        opened = opens or (opened and is_clear)
+        closed |= clear and closes
+        clear &= is_clear
+    return Run(
+        params, macs, jump_h, jump_w, growth_h, growth_w, gate_h, gate_w,
+        conv, dilated, pooled, separable, opened, closed, clear,
+    )  # fmt: skip
+
+
+def add_up(sections: Sequence[Run]) -> Totals:
+    """The totals of a network's blocks and, last, its output."""
+    run = joined(sections)
+    with_gap = (1 + run.growth_h, 1 + run.growth_w)
+    gate = (
+        with_gap if run.gate_h is None or run.gate_w is None else (1 + run.gate_h, 1 + run.gate_w)
+    )
+    blocks = sum([section.conv for section in sections]) - sections[-1].conv
     return Totals(
-        params, macs, gate or (rf_h, rf_w), (rf_h, rf_w), conv_blocks - has_conv,
-        separable, dilated, pooled,
+        run.params, run.macs, gate, with_gap, blocks, run.depthwise_separable, run.dilated,
+        run.global_avg_pool,
     )  # fmt: skip
 
 

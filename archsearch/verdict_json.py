@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from archsearch.constraints import Verdict
@@ -22,12 +21,12 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
         "verdict": "accepted" if verdict.accepted else "rejected",
         "params": analysis.params,
         "macs": analysis.macs,
-        "receptive_field": _axes(analysis.receptive_field),
-        "receptive_field_with_gap": _axes(analysis.receptive_field_with_gap),
-        "receptive_field_clipped": _axes(clipped) if (clipped := analysis.clipped) else None,
+        "receptive_field": axes_data(analysis.receptive_field),
+        "receptive_field_with_gap": axes_data(analysis.receptive_field_with_gap),
+        "receptive_field_clipped": axes_data(clipped) if (clipped := analysis.clipped) else None,
         "peak_activation_bytes": analysis.peak_activation_bytes,
-        "violations": [asdict(violation) for violation in verdict.violations],
-        "warnings": [asdict(warning) for warning in verdict.warnings],
+        "violations": [violation._asdict() for violation in verdict.violations],
+        "warnings": [warning._asdict() for warning in verdict.warnings],
         "layers": [_row_data(row) for row in analysis.rows],
     }
 
@@ -35,7 +34,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 def invalid_data(source: str, error: Exception) -> dict[str, Any]:
     """What stands in for the verdict on a spec that is none."""
     problems = (
-        [asdict(problem) for problem in error.problems]
+        [problem._asdict() for problem in error.problems]
         if isinstance(error, InputError)
         else [{"place": "", "rule": "input", "message": str(error)}]
     )
@@ -47,14 +46,14 @@ def _row_data(row: Row) -> dict[str, Any]:
     data: dict[str, Any] = {"block": row.block, "place": row.place, "op": row.op}
     if window:
         data |= {
-            "kernel_size": _axes(window.kernel_size),
-            "stride": _axes(window.stride),
+            "kernel_size": axes_data(window.kernel_size),
+            "stride": axes_data(window.stride),
             "padding": [list(sides) for sides in window.padding]
             if isinstance(window, Conv2d)
             else [[side, side] for side in window.padding],
         }
     if isinstance(window, Conv2d):
-        data |= {"dilation": _axes(window.dilation), "groups": window.groups}
+        data |= {"dilation": axes_data(window.dilation), "groups": window.groups}
     after = row.after
     return data | {
         "in_shape": list(row.before.shape),
@@ -62,11 +61,11 @@ def _row_data(row: Row) -> dict[str, Any]:
         "params": row.params,
         "macs": row.macs,
         "activation_bytes": row.activation_bytes,
-        "jump": _axes(after.jump),
-        "start": _axes((after.height.start, after.width.start)),
-        "receptive_field": _axes(after.rf),
+        "jump": axes_data(after.jump),
+        "start": axes_data((after.height.start, after.width.start)),
+        "receptive_field": axes_data(after.rf),
         "effective_padding": [list(sides) for sides in row.effective_padding],
-        "centre_offset": _axes(row.centre_offset),
+        "centre_offset": axes_data(row.centre_offset),
         "unproductive": row.unproductive,
         **_seen_data(row),
     }
@@ -76,12 +75,13 @@ def _seen_data(row: Row) -> dict[str, Any]:
     """What is known pixel by pixel; null where the network is too large to follow."""
     seen = row.seen
     return {
-        "receptive_field_clipped": _axes(seen.clipped) if seen else None,
-        "skipped_pixels": _axes(seen.skipped) if seen else None,
+        "receptive_field_clipped": axes_data(seen.clipped) if seen else None,
+        "skipped_pixels": axes_data(seen.skipped) if seen else None,
         "blind_cells": seen.blind_cells if seen else None,
         "dead_weights": seen.dead_weights if seen else None,
     }
 
 
-def _axes(pair: tuple[Number, Number]) -> Number | list[Number]:
+def axes_data(pair: tuple[Number, Number]) -> Number | list[Number]:
+    """One value where both axes agree, else [height, width]."""
     return pair[0] if pair[0] == pair[1] else list(pair)

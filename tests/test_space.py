@@ -18,7 +18,6 @@ from archsearch.propose import (
     FeasibleSampler,
     Rejection,
     distributions,
-    feasibility,
     full_knobs,
     screen,
 )
@@ -86,13 +85,6 @@ def test_a_known_good_setting_must_be_one_of_the_space(tmp_path: Path) -> None:
     assert told["start.0.block2.width"] == "choice"
     assert told["start.0.block9.width"] == "unknown-knob"
     assert told["start.0.block4.body"] == "missing"
-
-
-def test_feasibility_of_a_space_where_all_or_nothing_fits() -> None:
-    none = Constraints(**dict.fromkeys(Constraints.model_fields))
-    assert feasibility(Space(), none, 0, 50).feasible == 1
-    few = feasibility(Space(), none.model_copy(update={"max_params": 10}), 0, 50)
-    assert (few.feasible, few.broken) == (0, {"max_params": 1})
 
 
 def proposals(kind: str, count: int, seed: int) -> tuple[list[dict[str, Any]], list[Rejection]]:

@@ -22,6 +22,8 @@ def conv(**fields: object) -> Json:
 
 BARE = {"norm": None, "activation": None, "bias": False}
 
+BODY = conv(out_channels=4, kernel_size=1)
+
 SAME: list[tuple[list[Json], list[Json]]] = [
     ([conv()], [conv(kernel_size=[3, 3], padding=1, bias=False, dropout_kind="channel")]),
     ([conv(kernel_size=1, dilation=3)], [conv(kernel_size=1)]),
@@ -51,6 +53,23 @@ SAME: list[tuple[list[Json], list[Json]]] = [
         [{"op": "parallel", "merge": "add", "branches": [[conv(out_channels=4)], []]}],
     ),
     ([conv(), {"op": "dropout", "p": 0.0}], [conv()]),
+    # (a + x) + b = a + b + x
+    (
+        [
+            {
+                "op": "parallel",
+                "merge": "add",
+                "branches": [[{"op": "residual", "body": [conv(out_channels=4)]}], [BODY]],
+            }
+        ],
+        [
+            {
+                "op": "parallel",
+                "merge": "add",
+                "branches": [[conv(out_channels=4)], [BODY], []],
+            }
+        ],
+    ),
     # A window with one position does not move.
     ([conv(kernel_size=16, padding=0, stride=3)], [conv(kernel_size=16, padding=0)]),
 ]

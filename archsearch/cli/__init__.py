@@ -16,6 +16,7 @@ import typer
 from archsearch import __version__
 from archsearch.cli.leaderboard import leaderboard
 from archsearch.cli.search import search
+from archsearch.cli.space import space
 from archsearch.cli.train import train
 from archsearch.cli.validate import validate
 from archsearch.errors import ArchsearchError
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(validate)
+app.command()(space)
 app.command()(search)
 app.command()(train)
 app.command()(leaderboard)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from archsearch.cli.options import console
+
 
 def leaderboard(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
@@ -17,12 +19,7 @@ def leaderboard(
 
 def print_leaderboard(path: Path) -> None:
     """A leaderboard CSV, on standard output."""
-    from rich.console import Console
-
     from archsearch.files import read_csv
     from archsearch.tables import leaderboard_view
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    console.print(leaderboard_view(read_csv(path)))
+    console().print(leaderboard_view(read_csv(path)))

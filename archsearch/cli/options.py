@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from archsearch.local import Trainer
 
 
@@ -24,6 +26,23 @@ class Precision(StrEnum):
 
     fp32 = "fp32"
     bf16 = "bf16"
+
+
+class TableOrJson(StrEnum):
+    """How a result is printed."""
+
+    table = "table"
+    json = "json"
+
+
+def console() -> Console:
+    """Standard output for tables; a file or pipe has no edge to wrap at."""
+    from rich.console import Console
+
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = 10_000
+    return out
 
 
 DataOption = Annotated[

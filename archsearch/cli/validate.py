@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from archsearch.cli.options import console
 from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ class Format(StrEnum):
 
 def validate(
     specs: Annotated[
-        list[str], typer.Argument(metavar="SPEC...", help="Spec files; - is standard input.")
+        list[str],
+        typer.Argument(
+            metavar="SPEC...",
+            help="Spec files; - is standard input. With ndjson a file may hold one a line.",
+        ),
     ],
     output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
     explain: Annotated[
@@ -41,17 +46,30 @@ def validate(
     min_rf: Annotated[
         int | None, typer.Option(min=0, help="Least receptive field before global pooling.")
     ] = None,
+    brief: Annotated[
+        bool,
+        typer.Option("--brief", help="With ndjson: totals and verdict alone, far faster."),
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="With ndjson: processes.")] = 1,
 ) -> None:
     """Count parameters, MACs and receptive field, and check the limits.
 
     Exit status: 0 all accepted, 1 some rejected, 2 some cannot be read.
     """
     limits = _limits(constraints, max_params, min_rf)
+    if output == Format.ndjson:
+        raise typer.Exit(_lines(specs, limits, brief=brief, jobs=jobs))
+    for given, option in ((brief, "--brief"), (jobs > 1, "--jobs")):
+        if given:
+            raise ArchsearchError(f"{option} is for --format ndjson; add that, or leave it out")
+    from archsearch.constraints import verdict_on
+    from archsearch.parse import read_text, source_name
+
     printer = _Printer(output, explain=explain, several=len(specs) > 1)
     status = 0
     for path in specs:
         try:
-            verdict = _verdict(path, limits)
+            verdict = verdict_on(read_text(path), source_name(path), limits)
         except ArchsearchError as error:
             sys.stderr.write(f"error: {error}\n")
             printer.invalid(path, error)
@@ -63,6 +81,21 @@ def validate(
     raise typer.Exit(status)
 
 
+def _lines(paths: list[str], limits: Constraints, *, brief: bool, jobs: int) -> int:
+    """Verdicts line by line as they come; the exit status."""
+    from itertools import chain
+
+    from archsearch.batch import judge_lines, lines_of
+
+    status = 0
+    for judged in judge_lines(chain(*map(lines_of, paths)), limits, brief=brief, jobs=jobs):
+        sys.stderr.write(judged.error)
+        sys.stdout.write(judged.line + "\n")
+        status = max(status, judged.status)
+    sys.stdout.flush()
+    return status
+
+
 def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Constraints:
     from archsearch.constraints import Constraints
     from archsearch.parse import from_json, read_text, source_name
@@ -72,20 +105,6 @@ def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Con
         limits = from_json(Constraints, read_text(path), source_name(path))
     given = {"max_params": max_params, "min_receptive_field": min_rf}
     return limits.model_copy(update={k: v for k, v in given.items() if v is not None})
-
-
-def _verdict(path: str, limits: Constraints) -> Verdict:
-    from archsearch.analyze import analyze
-    from archsearch.constraints import judge
-    from archsearch.errors import InputError
-    from archsearch.parse import from_json, read_text, source_name
-    from archsearch.spec import Spec
-
-    spec = from_json(Spec, read_text(path), source_name(path))
-    try:
-        return judge(analyze(spec), limits)
-    except InputError as error:
-        raise error.named(source_name(path)) from error
 
 
 class _Printer:
@@ -101,14 +120,14 @@ class _Printer:
             return
         from archsearch.verdict_json import verdict_data
 
-        self._object(verdict_data(verdict))
+        self._objects.append(verdict_data(verdict))
 
     def invalid(self, path: str, error: ArchsearchError) -> None:
         if self._format != Format.table:
             from archsearch.parse import source_name
             from archsearch.verdict_json import invalid_data
 
-            self._object(invalid_data(source_name(path), error))
+            self._objects.append(invalid_data(source_name(path), error))
 
     def end(self) -> None:
         if self._format == Format.json:
@@ -116,19 +135,9 @@ class _Printer:
             sys.stdout.write(json.dumps(value, indent=2) + "\n")
         sys.stdout.flush()
 
-    def _object(self, value: dict[str, Any]) -> None:
-        if self._format == Format.ndjson:
-            sys.stdout.write(json.dumps(value) + "\n")
-        else:
-            self._objects.append(value)
-
     def _table(self, verdict: Verdict) -> None:
-        from rich.console import Console
-
         from archsearch.tables import verdict_view
 
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 10_000  # a file or pipe has no edge to wrap at
-        console.print(verdict_view(verdict, explain=self._explain))
-        console.print()
+        out = console()
+        out.print(verdict_view(verdict, explain=self._explain))
+        out.print()

@@ -1,0 +1,230 @@
+"""How large a search space is, and how much of it keeps the limits.
+
+Counted exactly wherever the space's halves can be listed (see `halves`); else from a sample, and
+then every share comes with its interval. Which choice of a knob helps is always from a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsearch.constraints import RULES, ActiveRules, Constraints, active_rules
+from archsearch.halves import Halves, TooLargeError, count, halve, quantiles
+from archsearch.space import BLOCKS, Space, Value, knob_choices
+from archsearch.space_table import Booleans, Columns, draw, look_up, tabulate
+
+SAMPLES = 400_000
+FIGURES = ("params", "macs", "receptive_field")
+ALL = "all limits"
+FRACTIONS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+_DROPS_TOLD = 3
+_Z95 = 1.959963984540054
+"""Of the normal distribution, two-sided 95%."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of some settings.
+
+    Attributes:
+        fraction: of all.
+        low, high: its 95% interval; both equal it where it was counted.
+        count: settings; None where they were sampled.
+    """
+
+    fraction: float
+    low: float
+    high: float
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One choice of a knob, and the share of its settings that keeps all limits."""
+
+    knob: str
+    value: Value
+    feasible: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """A space held against limits.
+
+    Attributes:
+        settings: of all knobs.
+        networks: settings, those that make no difference counted once: at most so many differ.
+        limits: those that are on.
+        alone: by limit, what keeps it.
+        without: by limit, what keeps all others.
+        feasible: what keeps all limits.
+        quantiles: by figure of `FIGURES`, its values at `FRACTIONS` of the settings.
+        choices: of every knob that has several, from `samples` settings.
+        choices_of: what their shares keep: `ALL` limits, or, where no sample does, the limit
+            that fewest keep.
+    """
+
+    settings: int
+    networks: int
+    limits: Mapping[str, int]
+    alone: Mapping[str, Share]
+    without: Mapping[str, Share]
+    feasible: Share
+    quantiles: Mapping[str, tuple[int, ...]]
+    choices: tuple[Choice, ...]
+    choices_of: str
+    samples: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether the shares (but for the choices') were counted."""
+        return self.feasible.count is not None
+
+    @property
+    def drops(self) -> list[Choice]:
+        """Choices without which a larger share would fit, those that gain most first."""
+        gains = []
+        for _, group in groupby(self.choices, key=lambda choice: choice.knob):
+            shares = list(group)
+            mean = sum(choice.feasible.fraction for choice in shares) / len(shares)
+            rest = len(shares) - 1
+            gains += [
+                ((mean - choice.feasible.fraction) / rest, choice)
+                for choice in shares
+                if choice.feasible.high < mean
+            ]
+        return [choice for _, choice in sorted(gains, key=lambda gain: -gain[0])]
+
+
+def account(space: Space, constraints: Constraints, *, seed: int = 0) -> Accounting:
+    """Size up `space` under `constraints`."""
+    table = tabulate(space)
+    picks = draw(space, SAMPLES, np.random.default_rng(seed))
+    columns = look_up(table, picks)
+    rules = active_rules(constraints)
+    try:
+        halves = halve(table)
+    except TooLargeError:
+        halves = None
+
+    def share(kept_rules: ActiveRules) -> Share:
+        return _share(kept_rules, space, halves, columns)
+
+    alone = {rule[0]: share([rule]) for rule in rules}
+    kept, choices_of = keeps(columns, rules), ALL
+    if not kept.any():
+        choices_of = min(alone, key=lambda name: alone[name].fraction)
+        kept = keeps(columns, [rule for rule in rules if rule[0] == choices_of])
+    return Accounting(
+        settings=_settings(space),
+        networks=_networks(space),
+        limits={name: limit for name, limit, _ in rules},
+        alone=alone,
+        without={rule[0]: share([r for r in rules if r is not rule]) for rule in rules},
+        feasible=share(rules),
+        quantiles={figure: _quantiles(figure, halves, columns) for figure in FIGURES},
+        choices=tuple(_choices(space, picks, kept)),
+        choices_of=choices_of,
+        samples=SAMPLES,
+    )
+
+
+def advice(accounting: Accounting) -> list[str]:
+    """What would let more settings fit, in a sentence each."""
+    told = []
+    for name, share in accounting.alone.items():
+        figure = RULES[name].field
+        if not share.fraction and figure in accounting.quantiles:
+            least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
+            told.append(
+                f"no setting keeps {name} {accounting.limits[name]:,}: the space reaches from "
+                f"{least:,} to {most:,}"
+            )
+    if accounting.without:
+        costliest = max(accounting.without, key=lambda name: accounting.without[name].fraction)
+        fraction = accounting.without[costliest].fraction
+        if fraction > accounting.feasible.fraction:
+            told.append(f"{costliest} costs most: {fraction:.3%} keep the other limits")
+    if drops := accounting.drops[:_DROPS_TOLD]:
+        listed = ", ".join(f"{choice.knob} = {choice.value}" for choice in drops)
+        told.append(f"to keep {accounting.choices_of}, dropping {listed} helps most")
+    return told
+
+
+def keeps(columns: Columns, rules: ActiveRules) -> Booleans:
+    """Which candidates, (N,), break none of `rules`."""
+    kept = np.ones(len(columns.params), np.bool_)
+    for _, limit, rule in rules:
+        kept &= ~rule.breaks(getattr(columns, rule.field), limit)
+    return kept
+
+
+def share_of(hits: int, samples: int) -> Share:
+    """A share from a sample, with Wilson's 95% interval.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
+    Journal of the American Statistical Association 22 (1927).
+    """
+    fraction = hits / samples
+    weight = _Z95**2 / samples
+    centre = (fraction + weight / 2) / (1 + weight)
+    spread = math.sqrt(weight * fraction * (1 - fraction) + weight**2 / 4) / (1 + weight)
+    low = centre - spread if hits else 0.0
+    high = centre + spread if hits < samples else 1.0
+    return Share(fraction, low, high)
+
+
+def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Columns) -> Share:
+    if halves:
+        limits = {name: limit for name, limit, _ in rules}
+        try:
+            kept = count(halves, limits) * len(space.activation)
+        except TooLargeError:
+            pass
+        else:
+            fraction = kept / _settings(space)
+            return Share(fraction, fraction, fraction, kept)
+    return share_of(int(keeps(columns, rules).sum()), SAMPLES)
+
+
+def _quantiles(figure: str, halves: Halves | None, columns: Columns) -> tuple[int, ...]:
+    if halves:
+        return quantiles(halves, figure, FRACTIONS)
+    values = np.quantile(getattr(columns, figure), FRACTIONS, method="inverted_cdf")
+    return tuple(int(value) for value in values)
+
+
+def _settings(space: Space) -> int:
+    return math.prod(len(choices) for choices in knob_choices(space).values())
+
+
+def _networks(space: Space) -> int:
+    """An empty body has no kind and no dilation."""
+    total = len(set(space.activation))
+    for name in BLOCKS:
+        block = getattr(space, name)
+        filled = len(set(block.depth) - {0}) * len(set(block.body)) * len(set(block.dilation))
+        entries = len(set(block.width)) * len(set(block.stride)) * len(set(block.entry))
+        total *= entries * (filled + (0 in block.depth))
+    return total
+
+
+def _choices(space: Space, picks: Mapping[str, NDArray[Any]], kept: Booleans) -> Sequence[Choice]:
+    found = []
+    for knob, values in knob_choices(space).items():
+        if len(values) == 1:
+            continue
+        drawn = np.bincount(picks[knob], minlength=len(values))
+        hits = np.bincount(picks[knob], kept, len(values))
+        found += [
+            Choice(knob, value, share_of(int(hits[i]), max(1, int(drawn[i]))))
+            for i, value in enumerate(values)
+        ]
+    return found

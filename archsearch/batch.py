@@ -1,0 +1,163 @@
+"""Many specs, one JSON a line: verdicts as they come, in order, on as many cores as asked for."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from archsearch.constraints import Constraints, verdict_on
+from archsearch.errors import ArchsearchError
+from archsearch.parse import MAX_BYTES, decoded, source_name, unreadable
+from archsearch.screen import Screen, Screened
+from archsearch.verdict_json import axes_data, invalid_data, verdict_data
+
+LINES_A_TASK = 64
+TASKS_AHEAD = 4
+"""A worker's; what is read ahead stays bounded, so that a stream may be endless."""
+_SUFFIXES = (".ndjson", ".jsonl")
+
+Line = tuple[str, bytes | ArchsearchError]
+"""Where it stands (`specs.ndjson:17`) and what it says, or why it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A line's outcome.
+
+    Attributes:
+        status: 0 accepted, 1 rejected, 2 not a spec.
+        line: its verdict as JSON, on one line.
+        error: what is wrong with it, where it is no spec.
+    """
+
+    status: int
+    line: str
+    error: str = ""
+
+
+def lines_of(path: str) -> Iterator[Line]:
+    """The lines of `path` ("-": standard input) that are not blank; at least one.
+
+    A file that is one spec over several lines counts as one line.
+    """
+    with ExitStack() as stack:
+        try:
+            file = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+            yield from _lines(file, path)
+        except OSError as error:
+            yield source_name(path), unreadable(path, error)
+
+
+def _lines(file: BinaryIO, path: str) -> Iterator[Line]:
+    source = source_name(path)
+    first = file.readline(MAX_BYTES + 1)
+    if not path.endswith(_SUFFIXES) and not _whole(first):
+        yield source, first + file.read(MAX_BYTES + 1 - len(first))
+        return
+    number, line, found = 1, first, False
+    while line:
+        if line.strip():
+            yield f"{source}:{number}", line
+            found = True
+        while line and not line.endswith(b"\n"):  # what is left of one too long
+            line = file.readline(MAX_BYTES)
+        number, line = number + 1, file.readline(MAX_BYTES + 1)
+    if not found:
+        yield source, b""
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line looks like a JSON object from end to end."""
+    text = line.strip()
+    return text.startswith(b"{") and text.endswith(b"}")
+
+
+def judge_lines(
+    lines: Iterable[Line], constraints: Constraints, *, brief: bool, jobs: int
+) -> Iterator[Judged]:
+    """Verdicts in the order of the lines; `brief`: totals alone, many times faster.
+
+    Raises:
+        ArchsearchError: a worker died.
+    """
+    limits = constraints.model_dump_json()
+    if jobs == 1:
+        for line in lines:
+            yield from _judge_task(limits, brief, [line])
+        return
+    stream = iter(lines)
+    tasks = iter(lambda: list(islice(stream, LINES_A_TASK)), list[Line]())
+    with ProcessPoolExecutor(jobs, initializer=_ignore_interrupts) as pool:
+        waiting: deque[Future[list[Judged]]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_judge_task, limits, brief, task))
+                if len(waiting) >= jobs * TASKS_AHEAD:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ArchsearchError(
+                "a worker process died (out of memory?); run it again with fewer --jobs"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
+
+
+def _judge_task(limits: str, brief: bool, task: list[Line]) -> list[Judged]:
+    judge_one = _judge_of(limits, brief)
+    judged = []
+    for source, raw in task:
+        try:
+            if isinstance(raw, ArchsearchError):
+                raise raw
+            judged.append(judge_one(decoded(raw, source), source))
+        except ArchsearchError as error:
+            data = invalid_data(source, error)
+            judged.append(Judged(2, json.dumps(data), f"error: {error}\n"))
+    return judged
+
+
+@cache
+def _judge_of(limits: str, brief: bool) -> Callable[[str, str], Judged]:
+    """One a process, so that what was screened is remembered from task to task."""
+    constraints = Constraints.model_validate_json(limits)
+    screen = Screen(constraints)
+
+    def totals(text: str, source: str) -> Judged:
+        screened = screen(text, source)
+        return Judged(0 if screened.accepted else 1, json.dumps(_brief_data(screened)))
+
+    def everything(text: str, source: str) -> Judged:
+        verdict = verdict_on(text, source, constraints)
+        return Judged(0 if verdict.accepted else 1, json.dumps(verdict_data(verdict)))
+
+    return totals if brief else everything
+
+
+def _brief_data(screened: Screened) -> dict[str, object]:
+    totals = screened.totals
+    return {
+        "name": screened.name,
+        "verdict": "accepted" if screened.accepted else "rejected",
+        "params": totals.params,
+        "macs": totals.macs,
+        "receptive_field": axes_data(totals.receptive_field),
+        "receptive_field_with_gap": axes_data(totals.receptive_field_with_gap),
+        "violations": [violation._asdict() for violation in screened.violations],
+    }

@@ -1,0 +1,37 @@
+"""`archsearch space`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from archsearch.cli.options import TableOrJson, console
+
+
+def space(
+    study: Annotated[
+        str, typer.Argument(help="A shipped study or a study file (TOML).")
+    ] = "cifar10-200k",
+    output: Annotated[
+        TableOrJson, typer.Option("--format", help="How to print.")
+    ] = TableOrJson.table,
+) -> None:
+    """Count a search space: its size, and how much of it keeps each limit and all of them.
+
+    Exit status: 0, or 1 where nothing keeps the limits.
+    """
+    from archsearch.accounting import account
+    from archsearch.space_view import accounting_data, accounting_view
+    from archsearch.study import load_study
+
+    loaded = load_study(study)
+    accounting = account(loaded.space, loaded.constraints, seed=loaded.seed)
+    if output == TableOrJson.json:
+        sys.stdout.write(json.dumps(accounting_data(loaded.name, accounting), indent=2) + "\n")
+    else:
+        console().print(accounting_view(loaded.name, accounting))
+    sys.stdout.flush()
+    raise typer.Exit(0 if accounting.feasible.high > 0 else 1)
