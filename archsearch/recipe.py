@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field
 
 from archsearch.spec import Flag, Frozen
 
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+Positive = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class Affine(Frozen):
@@ -21,8 +21,8 @@ class Affine(Frozen):
     p: Fraction = 0.25
     shift: Fraction = 0.1
     """Of the image's side."""
-    scale: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
-    rotate: Annotated[float, Field(ge=0, le=180, allow_inf_nan=False)] = 15.0
+    scale: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.1
+    rotate: Annotated[float, Field(strict=True, ge=0, le=180, allow_inf_nan=False)] = 15.0
     """Degrees."""
 
 
@@ -33,7 +33,7 @@ class ColorJitter(Frozen):
     brightness: Fraction = 0.3
     contrast: Fraction = 0.3
     saturation: Fraction = 0.3
-    hue: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.2
+    hue: Annotated[float, Field(strict=True, ge=0, le=0.5, allow_inf_nan=False)] = 0.2
 
 
 class Cutout(Frozen):
@@ -60,7 +60,7 @@ class Augment(Frozen):
 class Triangular(Frozen):
     """Up in a line to the peak, down in a line to zero."""
 
-    kind: Literal["triangular"] = "triangular"
+    kind: Literal["triangular"]
     peak: Fraction = 0.2
     """Where the peak is, as a share of all steps."""
 
@@ -106,23 +106,27 @@ class Recipe(Frozen):
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     lr: Positive = 0.1
     """The peak learning rate."""
-    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.9
     """sgd alone."""
     nesterov: Flag = True
     """sgd with momentum alone."""
     weight_decay: NonNegative = 5e-4
     decay_norms_and_biases: Flag = False
-    schedule: Schedule = Triangular()
+    schedule: Schedule = Triangular(kind="triangular")
     epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 12
     batch_size: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 128
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.1
+    label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.1
     clip_value: Positive | None = None
     """Each gradient element is clipped to this size."""
     clip_norm: Positive | None = None
     """All gradients together are scaled down to this norm."""
     augment: Augment = Augment()
     target_accuracy: Annotated[
-        Fraction | None, BeforeValidator(lambda value: None if value is False else value)
+        Fraction | None,
+        BeforeValidator(
+            lambda value: None if value is False else value,
+            json_schema_input_type=Fraction | Literal[False] | None,
+        ),
     ] = 0.85
     """null (in TOML: false): none."""
     stop_at_target: Flag = False

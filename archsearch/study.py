@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, InputError
@@ -52,7 +52,7 @@ class Study(Frozen):
     seed: Count = 0
     constraints: Constraints = Constraints()
     space: Space = Space()
-    start: Annotated[tuple[dict[str, int | str], ...], Field(max_length=1_000)] = ()
+    start: Annotated[tuple[dict[str, StrictInt | str], ...], Field(max_length=1_000)] = ()
     """Settings of the space that are known to be good: tried first, held to the same limits."""
     recipe: Recipe = Recipe(epochs=3)
     """For ranking, on nine tenths of the training set; the last tenth scores."""

@@ -14,7 +14,7 @@ def rates(recipe: Recipe, steps_per_epoch: int) -> list[float]:
 
 
 def test_triangular_climbs_in_a_line_and_falls_in_a_line() -> None:
-    found = rates(Recipe(lr=1.0, epochs=10, schedule=Triangular(peak=0.2)), 10)
+    found = rates(Recipe(lr=1.0, epochs=10, schedule=Triangular(kind="triangular", peak=0.2)), 10)
     assert found[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
     assert found[20:] == pytest.approx([1 - i / 80 for i in range(80)])
 

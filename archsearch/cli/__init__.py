@@ -15,6 +15,7 @@ import typer
 
 from archsearch import __version__
 from archsearch.cli.leaderboard import leaderboard
+from archsearch.cli.schema import schema
 from archsearch.cli.search import search
 from archsearch.cli.space import space
 from archsearch.cli.train import train
@@ -38,6 +39,7 @@ app.command()(space)
 app.command()(search)
 app.command()(train)
 app.command()(leaderboard)
+app.command()(schema)
 
 
 def _print_version(wanted: bool) -> None:
