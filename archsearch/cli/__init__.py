@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
 from archsearch.cli.schema import schema
 from archsearch.cli.search import search
@@ -39,6 +40,7 @@ app.command()(space)
 app.command()(search)
 app.command()(train)
 app.command()(leaderboard)
+app.command("import")(import_)
 app.command()(schema)
 
 

@@ -1,0 +1,229 @@
+"""An fx graph as steps: which of torch's calls is translated how, and every node in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+
+from archsearch.errors import InputError, Problem
+from archsearch.from_module import joins, layers
+from archsearch.from_module.calls import Call, InexpressibleError, Notes
+from archsearch.from_module.steps import Concat, Image, Own, Plain, Step, Unknown
+from archsearch.from_module.traced import BATCH, Traced, Where
+
+Rule = tuple[Callable[[Call], Step], Mapping[str, Any]]
+"""How to translate a call, and its settings after the input: names in order, with defaults."""
+
+_MAX = {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
+_MAX |= {"return_indices": False}
+_AVG = {"kernel_size": None, "stride": None, "padding": 0, "ceil_mode": False}
+_AVG |= {"count_include_pad": True, "divisor_override": None}
+_DROP = {"p": 0.5, "training": True, "inplace": False}
+_CAT = {"dim": 0}
+_ADD = {"other": None, "alpha": None}
+
+MODULES: dict[type[nn.Module], Rule] = {
+    nn.Conv2d: (layers.conv, {}),
+    nn.Linear: (layers.linear, {}),
+    nn.BatchNorm1d: (layers.batch_norm, {}),
+    nn.BatchNorm2d: (layers.batch_norm, {}),
+    nn.GroupNorm: (layers.group_norm, {}),
+    nn.LayerNorm: (layers.layer_norm, {}),
+    nn.ReLU: (layers.activation("relu"), {"inplace": False}),
+    nn.GELU: (layers.activation("gelu"), {"approximate": "none"}),
+    nn.SiLU: (layers.activation("silu"), {"inplace": False}),
+    nn.Hardswish: (layers.activation("hardswish"), {"inplace": False}),
+    nn.LeakyReLU: (layers.activation("leaky_relu"), {"negative_slope": 0.01, "inplace": False}),
+    nn.Dropout: (layers.dropout, _DROP),
+    nn.Dropout2d: (layers.dropout, _DROP),
+    nn.MaxPool2d: (layers.pool, _MAX),
+    nn.AvgPool2d: (layers.pool, _AVG),
+    nn.AdaptiveAvgPool2d: (layers.adaptive_pool, {}),
+    nn.AdaptiveMaxPool2d: (layers.adaptive_pool, {}),
+    nn.Flatten: (joins.reshape, {}),
+    nn.Unflatten: (joins.reshape, {}),
+    nn.Identity: (joins.identity, {}),
+    nn.Sigmoid: (joins.gives(Plain("sigmoid")), {}),
+    nn.Softmax: (joins.softmax, {"dim": None}),
+    nn.LogSoftmax: (joins.softmax, {"dim": None}),
+    nn.ZeroPad2d: (joins.pad, {"padding": None, "mode": "constant", "value": 0}),
+}
+"""Torch's modules; settings are attributes of theirs."""
+
+CALLS: dict[str, Rule] = {
+    "relu": (layers.activation("relu"), {"inplace": False}),
+    "gelu": (layers.activation("gelu"), {"approximate": "none"}),
+    "silu": (layers.activation("silu"), {"inplace": False}),
+    "hardswish": (layers.activation("hardswish"), {"inplace": False}),
+    "leaky_relu": (layers.activation("leaky_relu"), {"negative_slope": 0.01, "inplace": False}),
+    "dropout": (layers.dropout, _DROP),
+    "dropout2d": (layers.dropout, _DROP),
+    "max_pool2d": (layers.pool, _MAX),
+    "avg_pool2d": (layers.pool, _AVG),
+    "adaptive_avg_pool2d": (layers.adaptive_pool, {}),
+    "adaptive_max_pool2d": (layers.adaptive_pool, {}),
+    "mean": (layers.mean, {"dim": None, "keepdim": False}),
+    "flatten": (joins.reshape, {}),
+    "unflatten": (joins.reshape, {}),
+    "view": (joins.reshape, {}),
+    "reshape": (joins.reshape, {}),
+    "squeeze": (joins.reshape, {}),
+    "unsqueeze": (joins.reshape, {}),
+    "contiguous": (joins.identity, {}),
+    "clone": (joins.identity, {}),
+    "sigmoid": (joins.gives(Plain("sigmoid")), {}),
+    "softmax": (joins.softmax, {"dim": None}),
+    "log_softmax": (joins.softmax, {"dim": None}),
+    "expand": (joins.expand, {}),
+    "expand_as": (joins.expand, {}),
+    "pad": (joins.pad, {"pad": None, "mode": "constant", "value": 0}),
+    "chunk": (joins.cut, {"chunks": None, "dim": 0}),
+    "split": (joins.cut, {"split_size": None, "dim": 0}),
+    "getitem": (joins.item, {"index": None}),
+    "cat": (joins.concat, _CAT),
+    "concat": (joins.concat, _CAT),
+    "concatenate": (joins.concat, _CAT),
+    "add": (joins.add, _ADD),
+    "iadd": (joins.add, _ADD),
+    "mul": (joins.product, {"other": None}),
+    "imul": (joins.product, {"other": None}),
+}
+"""Functions and methods of tensors, by name; a trailing underscore is left out."""
+
+
+_SEVERAL = (joins.add, joins.product, joins.concat, joins.expand)
+_ON_MAPS = (layers.conv, layers.pool, layers.adaptive_pool, joins.pad)
+_NO_LAYER = "no counterpart in a spec; replace it, or write this part of the spec by hand"
+
+
+def translate(traced: Traced, name: str) -> tuple[Step, Notes]:
+    """The step that forward returns, and what was noticed on the way to it.
+
+    Raises:
+        InputError: forward returns something else than one tensor.
+    """
+    translator = _Translator(traced)
+    *nodes, output = traced.graph.nodes
+    for node in nodes:
+        translator.follow(node)
+    result = output.args[0]
+    value = traced.values[result] if isinstance(result, fx.Node) else result
+    if not isinstance(result, fx.Node) or not isinstance(value, Tensor):
+        message = f"returns a {type(value).__name__}; return one tensor, the logits (N, classes)"
+        raise InputError(name, [Problem("forward", "output", message)])
+    return translator.steps[result], translator.notes
+
+
+class _Translator:
+    """Follows a graph in order; `steps` says what each node's value is by now."""
+
+    def __init__(self, traced: Traced) -> None:
+        self.traced = traced
+        self.steps: dict[fx.Node, Step] = {}
+        self.notes: Notes = {}
+        self._concats: dict[tuple[Step, ...], Step] = {}
+
+    def follow(self, node: fx.Node) -> None:
+        """Translate one node."""
+        if node.op == "get_attr":
+            self.steps[node] = Step(Own(), (), (), Where(node.name, "", ""))
+            return
+        where, tensors = self.traced.wheres[node], _tensors(self.traced.values[node])
+        shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors) or ((),)
+        if node.op == "placeholder":
+            self.steps[node] = Step(Image(), (), shapes[0], where)
+            return
+        call = self._call(node, shapes)
+        if call.inputs and all(isinstance(part.op, Own) for part in call.inputs):
+            self.steps[node] = Step(Own(), (), (), where)
+            return
+        try:
+            step = _translated(call, tensors)
+        except InexpressibleError as error:
+            step = call.step(Unknown(f"{call.name}: {error}"))
+        except ValidationError as error:
+            why = f"a setting beyond a spec's limits ({error.errors()[0]['msg']})"
+            step = call.step(Unknown(f"{call.name}: {why}"))
+        self.steps[node] = self._regrouped(step) if isinstance(step.op, Concat) else step
+        if call.given.get("inplace"):
+            self._overwrite(node, call.source)
+
+    def _call(self, node: fx.Node, shapes: tuple[tuple[int, ...], ...]) -> Call:
+        inputs: list[Step] = []
+        map_arg((node.args, node.kwargs), lambda part: inputs.append(self.steps[part]))
+        where = self.traced.wheres[node]
+        if node.op == "call_module":
+            module = self.traced.root.get_submodule(str(node.target))
+            settings = (_rule(module) or (joins.identity, {}))[1]
+            given = {key: getattr(module, key, default) for key, default in settings.items()}
+            kind = type(module).__name__
+            return Call(kind, given, tuple(inputs), shapes, where, module, self.notes)
+        name = node.target if isinstance(node.target, str) else _function_name(node.target)
+        bare = name.rstrip("_")
+        settings = CALLS.get(bare, (joins.identity, {}))[1]
+        given = {"input": None, **settings}
+        given |= dict(zip(tuple(given), node.args, strict=False))
+        given |= {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}
+        if name != bare or name in ("iadd", "imul"):
+            given["inplace"] = True
+        return Call(bare, given, tuple(inputs), shapes, where, None, self.notes)
+
+    def _overwrite(self, node: fx.Node, source: Step) -> None:
+        """After an operation in place, what shared its input's memory is its output."""
+        memory = self._memory(node)
+        for other, step in self.steps.items():
+            if step is source and self._memory(other) == memory:
+                self.steps[other] = self.steps[node]
+
+    def _memory(self, node: fx.Node) -> int | None:
+        value = self.traced.values[node]
+        return value.data_ptr() if isinstance(value, Tensor) else None
+
+    def _regrouped(self, step: Step) -> Step:
+        """`cat(a, b, c)` as `cat(cat(a, b), c)` where that inner sum is there, as in DenseNet."""
+        parts = step.inputs
+        for count in range(len(parts) - 1, 1, -1):
+            if parts[:count] in self._concats:
+                step = replace(step, inputs=(self._concats[parts[:count]], *parts[count:]))
+                break
+        self._concats.setdefault(parts, step)
+        return step
+
+
+def _translated(call: Call, tensors: tuple[Tensor, ...]) -> Step:
+    if any(isinstance(part.op, Own) for part in call.inputs):
+        raise InexpressibleError("uses a tensor of the module's own; only layers have weights")
+    if not tensors or any(tensor.shape[:1] != (BATCH,) for tensor in tensors):
+        raise InexpressibleError("mixes the images of a batch, or gives no map")
+    rule = _rule(call.module) if call.module else CALLS.get(call.name)
+    if rule is None or not call.inputs:
+        raise InexpressibleError(_NO_LAYER)
+    if len(call.inputs) > 1 and rule[0] not in _SEVERAL:
+        raise InexpressibleError(f"several tensors as input; {_NO_LAYER}")
+    if rule[0] in _ON_MAPS and len(call.source.shape) != 3:
+        raise InexpressibleError("an input that is no batch of maps, (N, C, H, W)")
+    return rule[0](call)
+
+
+def _rule(module: nn.Module) -> Rule | None:
+    """How to translate a module of torch's, or of a class that only builds one (see traced)."""
+    kind = type(module)
+    kinds = [kind] if kind.__module__.startswith("torch.") else kind.__mro__
+    return next((MODULES[base] for base in kinds if base in MODULES), None)
+
+
+def _function_name(function: Any) -> str:
+    """A function's name; with its module where it is not torch's."""
+    home, name = getattr(function, "__module__", None), getattr(function, "__name__", "function")
+    own = home is None or home.partition(".")[0] in ("torch", "_operator")
+    return name if own else f"{home}.{name}"
+
+
+def _tensors(value: object) -> tuple[Tensor, ...]:
+    values = value if isinstance(value, tuple | list) else (value,)
+    return tuple(part for part in values if isinstance(part, Tensor))
