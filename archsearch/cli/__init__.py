@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
 from archsearch.cli.schema import schema
@@ -42,6 +43,7 @@ app.command()(train)
 app.command()(leaderboard)
 app.command("import")(import_)
 app.command()(schema)
+app.command()(export)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,121 @@
+"""`archsearch export`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsearch.errors import ArchsearchError
+
+if TYPE_CHECKING:
+    from archsearch.analyze import Analysis
+
+ONNX_NEEDS = ("onnx", "onnxscript")
+
+
+class Target(StrEnum):
+    """What a network can leave as."""
+
+    pytorch = "pytorch"
+    onnx = "onnx"
+    mermaid = "mermaid"
+    svg = "svg"
+
+
+def export(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec file; - is standard input.")],
+    to: Annotated[
+        Target,
+        typer.Option(
+            help="A Python file that needs torch alone; a model for other runtimes; a diagram as "
+            "text; a diagram as a picture."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to; standard output else.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Whose weights go into an ONNX model; fresh ones else."),
+    ] = None,
+) -> None:
+    """Write a network as PyTorch code, an ONNX model or a diagram.
+
+    Exit status: 0 written, 2 bad input or environment.
+    """
+    from archsearch.analyze import analyze
+    from archsearch.errors import InputError
+    from archsearch.parse import from_json, read_text, source_name
+    from archsearch.spec import Spec
+
+    _check_options(to, out, checkpoint)
+    parsed = from_json(Spec, read_text(spec), source_name(spec))
+    try:
+        analysis = analyze(parsed)
+    except InputError as error:
+        raise error.named(source_name(spec)) from error
+    if to == Target.onnx:
+        _write(_onnx(analysis, checkpoint), out)
+    else:
+        _write(_text(analysis, to).encode(), out)
+
+
+def _check_options(to: Target, out: Path | None, checkpoint: Path | None) -> None:
+    wrong = []
+    if out is not None and out.is_dir():
+        wrong.append(f"--out {out} is a folder: give a file in it")
+    if to == Target.onnx:
+        if out is None and sys.stdout.isatty():
+            wrong.append("an ONNX model is no text for a terminal: give --out FILE, or redirect")
+        if missing := [name for name in ONNX_NEEDS if not _installed(name)]:
+            names = " and ".join(missing)
+            wrong.append(f"--to onnx needs {names}: pip install 'archsearch[onnx]'")
+    elif checkpoint is not None:
+        wrong.append(f"--checkpoint goes with --to onnx, not {to.value}: drop one of them")
+    if wrong:
+        raise ArchsearchError("; ".join(wrong))
+
+
+def _installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None
+
+
+def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
+    from archsearch.to_onnx import SEED, onnx_model
+
+    model = onnx_model(analysis, checkpoint)
+    if checkpoint is None:
+        sys.stderr.write(
+            f"note: fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones\n"
+        )
+    return model
+
+
+def _text(analysis: Analysis, to: Target) -> str:
+    from archsearch.constraints import Constraints, judge
+    from archsearch.diagram import mermaid
+    from archsearch.to_pytorch import pytorch_source
+    from archsearch.to_svg import svg
+
+    if to == Target.pytorch:
+        return pytorch_source(analysis)
+    if to == Target.mermaid:
+        return mermaid(analysis)
+    return svg(judge(analysis, Constraints()))
+
+
+def _write(content: bytes, out: Path | None) -> None:
+    from archsearch.files import replacing
+
+    if out is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
