@@ -1,4 +1,4 @@
-"""A search space's accounting, as a table and as plain data."""
+"""A search space's accounting, as a page and as plain data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from archsearch.accounting import FRACTIONS, Accounting, Share, advice
+from archsearch.page import Grid, Line, Page
 
 _TITLES = {"params": "parameters", "macs": "MACs", "receptive_field": "receptive field"}
 
@@ -25,61 +22,58 @@ def accounting_data(name: str, accounting: Accounting) -> dict[str, Any]:
     return {"study": name, "exact": accounting.exact, **data}
 
 
-def accounting_view(name: str, accounting: Accounting) -> RenderableType:
+def accounting_page(name: str, accounting: Accounting) -> Page:
     """Size, shares by limit, distributions, and what helps."""
     knobs = len({choice.knob for choice in accounting.choices})
-    return Group(
-        Text.assemble(
-            (name, "bold"),
-            f"  {accounting.settings:,} settings of {knobs} knobs, "
+    return [
+        Line(
+            f"{name}  {accounting.settings:,} settings of {knobs} knobs, "
             f"at most {accounting.networks:,} different networks",
+            "bold",
         ),
-        Text(),
+        Line(""),
         _limits(accounting),
-        Text(),
+        Line(""),
         _distributions(accounting),
-        Text(),
+        Line(""),
         _choices(accounting),
-        *(Text(f"note: {line}", "yellow") for line in advice(accounting)),
-    )
+        Line(""),
+        *(Line(f"note: {line}", "yellow") for line in advice(accounting)),
+    ]
 
 
-def _limits(accounting: Accounting) -> Table:
+def _limits(accounting: Accounting) -> Grid:
     how = "counted" if accounting.exact else f"from {accounting.samples:,} drawn, 95% interval"
-    table = _table("limit", "", f"keep it, {how}", "keep all others")
-    for name, limit in accounting.limits.items():
-        value = "" if limit is True else f"{limit:,}"
-        alone, without = accounting.alone[name], accounting.without[name]
-        table.add_row(name, value, _percent(alone), _percent(without))
-    table.add_row("all limits", "", _percent(accounting.feasible), "", style="bold")
-    return table
+    rows = [
+        (
+            name,
+            "" if limit is True else f"{limit:,}",
+            _percent(accounting.alone[name]),
+            _percent(accounting.without[name]),
+        )
+        for name, limit in accounting.limits.items()
+    ]
+    rows.append(("all limits", "", _percent(accounting.feasible), ""))
+    titles = ("limit", "", f"keep it, {how}", "keep all others")
+    return Grid(rows, frozenset({0}), titles, bold=frozenset({len(rows) - 1}))
 
 
-def _distributions(accounting: Accounting) -> Table:
-    names = ["least", *(f"{100 * f:g} %" for f in FRACTIONS[1:-1]), "most"]
-    table = _table("settings up to", *names)
-    for figure, values in accounting.quantiles.items():
-        table.add_row(_TITLES[figure], *(f"{value:,}" for value in values))
-    return table
+def _distributions(accounting: Accounting) -> Grid:
+    titles = ("settings up to", "least", *(f"{100 * f:g} %" for f in FRACTIONS[1:-1]), "most")
+    rows = [
+        (_TITLES[figure], *(f"{value:,}" for value in values))
+        for figure, values in accounting.quantiles.items()
+    ]
+    return Grid(rows, frozenset({0}), titles)
 
 
-def _choices(accounting: Accounting) -> Table:
-    of = accounting.choices_of
-    title = f"by choice, % that keep {of} (of {accounting.samples:,} drawn)"
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("knob")
-    table.add_column(title)
+def _choices(accounting: Accounting) -> Grid:
+    title = f"by choice, % that keep {accounting.choices_of} (of {accounting.samples:,} drawn)"
+    rows = []
     for knob, group in groupby(accounting.choices, key=lambda choice: choice.knob):
         shares = [f"{choice.value}: {100 * choice.feasible.fraction:.2g}" for choice in group]
-        table.add_row(Text(knob), Text("   ".join(shares)))
-    return table
-
-
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, title in enumerate(titles):
-        table.add_column(title, justify="right" if i else "left", no_wrap=True)
-    return table
+        rows.append((knob, "   ".join(shares)))
+    return Grid(rows, frozenset({0, 1}), ("knob", title))
 
 
 def _percent(share: Share) -> str:

@@ -1,54 +1,55 @@
-"""Verdicts and leaderboards as tables for a terminal."""
+"""Verdicts and leaderboards as pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from archsearch.constraints import Verdict
 from archsearch.ops import Conv2d
+from archsearch.page import Grid, Line, Page
 from archsearch.rows import Row
-from archsearch.wording import axes_text, receptive_field_step, shape_text
-
-# Text from specs goes in as Text, never as markup.
+from archsearch.wording import axes_text, one_line, receptive_field_step, shape_text
 
 
-def verdict_view(verdict: Verdict, *, explain: bool = False) -> RenderableType:
+def verdict_page(verdict: Verdict, *, explain: bool = False) -> Page:
     """The layer table, the totals against their limits, and the verdict."""
     analysis = verdict.analysis
-    parts: list[RenderableType] = [
-        Text.assemble((analysis.spec.name, "bold"), f"  {analysis.spec_hash[:12]}"),
-        _layer_table(analysis.rows, explain=explain),
-        _totals(verdict),
+    notes = [
+        Line(
+            f"note: {caution.code}{f' at {caution.place}' if caution.place else ''}: "
+            f"{caution.message}",
+            "yellow",
+        )
+        for caution in verdict.warnings
     ]
-    for warning in verdict.warnings:
-        where = f" at {warning.place}" if warning.place else ""
-        parts.append(Text(f"note: {warning.code}{where}: {warning.message}", "yellow"))
-    parts += [Text(f"{v.rule}: {v.message}", "red") for v in verdict.violations]
-    parts.append(
-        Text("accepted", "bold green") if verdict.accepted else Text("rejected", "bold red")
-    )
-    return Group(*parts)
+    broken = [Line(f"{v.rule}: {v.message}", "red") for v in verdict.violations]
+    ending = Line("accepted", "bold green") if verdict.accepted else Line("rejected", "bold red")
+    return [
+        Line(f"{one_line(analysis.spec.name)}  {analysis.spec_hash[:12]}", "bold"),
+        _layers(analysis.rows, explain=explain),
+        _totals(verdict),
+        *notes,
+        *broken,
+        ending,
+        Line(""),
+    ]
 
 
-def _layer_table(rows: Sequence[Row], *, explain: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("block")
-    table.add_column("layer")
-    for name in ("k", "s", "p", "d", "g"):
-        table.add_column(name, justify="right")
-    table.add_column("in -> out", no_wrap=True)
-    for name in ("params", "MACs", "jump", "RF"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if explain:
-        table.add_column("RF step", no_wrap=True)
-    block = ""
+_TITLES = (
+    "block", "layer", "k", "s", "p", "d", "g", "in -> out", "params", "MACs", "jump", "RF",
+)  # fmt: skip
+_STEP = "RF step"
+_LEFT = frozenset(
+    (*_TITLES, _STEP).index(title) for title in ("block", "layer", "in -> out", _STEP)
+)
+
+
+def _layers(rows: Sequence[Row], *, explain: bool) -> Grid:
+    lines = []
+    block = None
     for row in rows:
         cells = [
-            row.block if row.block != block else "",
+            one_line(row.block) if row.block != block else "",
             "  " * _depth(row.place) + row.op,
             *_window_cells(row),
             f"{shape_text(row.before.shape)} -> {shape_text(row.after.shape)}",
@@ -61,17 +62,13 @@ def _layer_table(rows: Sequence[Row], *, explain: bool) -> Table:
             pools_all = row.op == "global_avg_pool"
             step = receptive_field_step(row.window, row.before, row.after, pools_all=pools_all)
             cells.append(step)
-        table.add_row(*(Text(cell) for cell in cells))
+        lines.append(cells)
         block = row.block
-    return table
+    return Grid(lines, _LEFT, (*_TITLES, _STEP) if explain else _TITLES)
 
 
-def _totals(verdict: Verdict) -> Table:
+def _totals(verdict: Verdict) -> Grid:
     analysis, limits = verdict.analysis, verdict.constraints
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column()
     rows = [
         ("parameters", f"{analysis.params:,}", _room(analysis.params, limits.max_params)),
         ("MACs (one image)", f"{analysis.macs:,}", _room(analysis.macs, limits.max_macs)),
@@ -92,9 +89,7 @@ def _totals(verdict: Verdict) -> Table:
             "fp32, one image",
         ),
     ]
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+    return Grid(rows, left=frozenset({0, 2}))
 
 
 def _room(actual: int, limit: int | None) -> str:
@@ -150,16 +145,13 @@ _LEADERBOARD = {
 }
 
 
-def leaderboard_view(rows: Sequence[Mapping[str, str]]) -> RenderableType:
+def leaderboard_page(rows: Sequence[Mapping[str, str]]) -> Page:
     """A leaderboard's main columns; what every row shares stands below."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, title in _LEADERBOARD.items():
-        left = column in ("spec_hash", "status")
-        table.add_column(title, justify="left" if left else "right", no_wrap=True)
-    for row in rows:
-        style = "bold" if row.get("test_acc") else ""
-        table.add_row(*(Text(_cell(column, row), style) for column in _LEADERBOARD))
-    return Group(table, Text(_shared(rows), "dim"))
+    left = frozenset(i for i, name in enumerate(_LEADERBOARD) if name in ("spec_hash", "status"))
+    cells = [[one_line(_cell(column, row)) for column in _LEADERBOARD] for row in rows]
+    tested = frozenset(i for i, row in enumerate(rows) if row.get("test_acc"))
+    grid = Grid(cells, left, tuple(_LEADERBOARD.values()), tested)
+    return [grid, Line(one_line(_shared(rows)), "dim")]
 
 
 def _cell(column: str, row: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,32 @@ def validating(*options: str) -> str:
 @pytest.mark.parametrize("options", [(), ("--format", "json"), ("--explain",)])
 def test_validate_loads_nothing_heavy(options: tuple[str, ...]) -> None:
     assert not modules_after(validating(*options)) & set(HEAVY)
+
+
+def test_without_options_it_loads_neither_typer_nor_rich(cli: Cli) -> None:
+    assert not modules_after(validating()) & {"typer", "rich"}
+    assert "typer" in modules_after(validating("--explain"))
+    assert cli("validate", EVA8, ERA) == cli("validate", EVA8, ERA, "--format", "table")
+
+
+def test_a_terminal_gets_the_same_words_in_colour(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = cli("validate", ERA).out
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "400")
+    coloured = cli("validate", ERA).out
+    assert "\x1b[1;31mrejected" in coloured
+    words = re.sub(r"\x1b\[[0-9;]*m", "", coloured)
+    assert [line.rstrip() for line in words.splitlines()] == plain.splitlines()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[1;31m" not in cli("validate", ERA).out
+
+
+def test_names_cannot_write_on_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(EVA8.read_text().replace("eva8-session6", "a\\u001b[2Jb\\nc"))
+    assert cli("validate", path).out.startswith("a\\x1b[2Jb\\nc  ")
 
 
 def test_that_check_can_fail() -> None:

@@ -1,4 +1,4 @@
-"""The command line: arguments in, exit status out. Each command imports what it needs, late.
+"""The command line: arguments in, exit status out.
 
 Exit status: 0 accepted or done, 1 rejected or target not reached, 2 bad input or environment,
 130 interrupted.
@@ -9,65 +9,20 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import Annotated
 
-import typer
-
-from archsearch import __version__
-from archsearch.cli.export import export
-from archsearch.cli.import_ import import_
-from archsearch.cli.leaderboard import leaderboard
-from archsearch.cli.schema import schema
-from archsearch.cli.search import search
-from archsearch.cli.space import space
-from archsearch.cli.train import train
-from archsearch.cli.validate import validate
 from archsearch.errors import ArchsearchError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 gc.set_threshold(50_000)  # starting up makes many objects and no garbage: collect less often
-
-app = typer.Typer(
-    name="archsearch",
-    help="Find small convolutional networks within hard limits.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command()(validate)
-app.command()(space)
-app.command()(search)
-app.command()(train)
-app.command()(leaderboard)
-app.command("import")(import_)
-app.command()(schema)
-app.command()(export)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"archsearch {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    pass
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them costs a tenth
 
 
 def main() -> None:
     """Run the command line; whatever goes wrong is told in a sentence, never a traceback."""
     try:
-        app()
+        _run(sys.argv[1:])
     except ArchsearchError as error:
         _end(f"error: {error}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
@@ -94,3 +49,15 @@ def main() -> None:
 def _end(message: str, status: int) -> None:
     sys.stderr.write(f"{message}\n")
     sys.exit(status)
+
+
+def _run(args: list[str]) -> None:
+    command, *paths = args or [""]
+    if command == "validate" and paths and not any(p.startswith("-") and p != "-" for p in paths):
+        # The commonest call: without options it needs no typer, which takes as long as the rest.
+        from archsearch.cli.verdicts import validate_specs
+
+        sys.exit(validate_specs(paths))
+    from archsearch.cli.app import app
+
+    app()

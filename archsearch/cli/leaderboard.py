@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import console
+from archsearch.cli.terminal import show
 
 
 def leaderboard(
@@ -20,6 +20,6 @@ def leaderboard(
 def print_leaderboard(path: Path) -> None:
     """A leaderboard CSV, on standard output."""
     from archsearch.files import read_csv
-    from archsearch.tables import leaderboard_view
+    from archsearch.tables import leaderboard_page
 
-    console().print(leaderboard_view(read_csv(path)))
+    show(leaderboard_page(read_csv(path)))

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from archsearch.local import Trainer
 
 
@@ -33,16 +31,6 @@ class TableOrJson(StrEnum):
 
     table = "table"
     json = "json"
-
-
-def console() -> Console:
-    """Standard output for tables; a file or pipe has no edge to wrap at."""
-    from rich.console import Console
-
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = 10_000
-    return out
 
 
 DataOption = Annotated[

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import TableOrJson, console
+from archsearch.cli.options import TableOrJson
+from archsearch.cli.terminal import show
 
 
 def space(
@@ -24,7 +25,7 @@ def space(
     Exit status: 0, or 1 where nothing keeps the limits.
     """
     from archsearch.accounting import account
-    from archsearch.space_view import accounting_data, accounting_view
+    from archsearch.space_view import accounting_data, accounting_page
     from archsearch.study import load_study
 
     loaded = load_study(study)
@@ -32,6 +33,6 @@ def space(
     if output == TableOrJson.json:
         sys.stdout.write(json.dumps(accounting_data(loaded.name, accounting), indent=2) + "\n")
     else:
-        console().print(accounting_view(loaded.name, accounting))
+        show(accounting_page(loaded.name, accounting))
     sys.stdout.flush()
     raise typer.Exit(0 if accounting.feasible.high > 0 else 1)

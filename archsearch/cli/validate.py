@@ -1,19 +1,13 @@
-"""`archsearch validate`."""
+"""`archsearch validate`: its options; what it does is in `verdicts`."""
 
 from __future__ import annotations
 
-import json
-import sys
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import console
-from archsearch.errors import ArchsearchError
-
-if TYPE_CHECKING:
-    from archsearch.constraints import Constraints, Verdict
+from archsearch.cli.verdicts import validate_specs
 
 
 class Format(StrEnum):
@@ -56,88 +50,14 @@ def validate(
 
     Exit status: 0 all accepted, 1 some rejected, 2 some cannot be read.
     """
-    limits = _limits(constraints, max_params, min_rf)
-    if output == Format.ndjson:
-        raise typer.Exit(_lines(specs, limits, brief=brief, jobs=jobs))
-    for given, option in ((brief, "--brief"), (jobs > 1, "--jobs")):
-        if given:
-            raise ArchsearchError(f"{option} is for --format ndjson; add that, or leave it out")
-    from archsearch.constraints import verdict_on
-    from archsearch.parse import read_text, source_name
-
-    printer = _Printer(output, explain=explain, several=len(specs) > 1)
-    status = 0
-    for path in specs:
-        try:
-            verdict = verdict_on(read_text(path), source_name(path), limits)
-        except ArchsearchError as error:
-            sys.stderr.write(f"error: {error}\n")
-            printer.invalid(path, error)
-            status = 2
-        else:
-            printer.verdict(verdict)
-            status = max(status, 0 if verdict.accepted else 1)
-    printer.end()
+    status = validate_specs(
+        specs,
+        output=output.value,
+        explain=explain,
+        constraints=constraints,
+        max_params=max_params,
+        min_rf=min_rf,
+        brief=brief,
+        jobs=jobs,
+    )
     raise typer.Exit(status)
-
-
-def _lines(paths: list[str], limits: Constraints, *, brief: bool, jobs: int) -> int:
-    """Verdicts line by line as they come; the exit status."""
-    from itertools import chain
-
-    from archsearch.batch import judge_lines, lines_of
-
-    status = 0
-    for judged in judge_lines(chain(*map(lines_of, paths)), limits, brief=brief, jobs=jobs):
-        sys.stderr.write(judged.error)
-        sys.stdout.write(judged.line + "\n")
-        status = max(status, judged.status)
-    sys.stdout.flush()
-    return status
-
-
-def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Constraints:
-    from archsearch.constraints import Constraints
-    from archsearch.parse import from_json, read_text, source_name
-
-    limits = Constraints()
-    if path is not None:
-        limits = from_json(Constraints, read_text(path), source_name(path))
-    given = {"max_params": max_params, "min_receptive_field": min_rf}
-    return limits.model_copy(update={k: v for k, v in given.items() if v is not None})
-
-
-class _Printer:
-    """Prints verdicts as they come, or all at once where the format is one JSON value."""
-
-    def __init__(self, output: Format, *, explain: bool, several: bool) -> None:
-        self._format, self._explain, self._several = output, explain, several
-        self._objects: list[dict[str, Any]] = []
-
-    def verdict(self, verdict: Verdict) -> None:
-        if self._format == Format.table:
-            self._table(verdict)
-            return
-        from archsearch.verdict_json import verdict_data
-
-        self._objects.append(verdict_data(verdict))
-
-    def invalid(self, path: str, error: ArchsearchError) -> None:
-        if self._format != Format.table:
-            from archsearch.parse import source_name
-            from archsearch.verdict_json import invalid_data
-
-            self._objects.append(invalid_data(source_name(path), error))
-
-    def end(self) -> None:
-        if self._format == Format.json:
-            value = self._objects if self._several else self._objects[0]
-            sys.stdout.write(json.dumps(value, indent=2) + "\n")
-        sys.stdout.flush()
-
-    def _table(self, verdict: Verdict) -> None:
-        from archsearch.tables import verdict_view
-
-        out = console()
-        out.print(verdict_view(verdict, explain=self._explain))
-        out.print()

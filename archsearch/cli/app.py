@@ -1,0 +1,51 @@
+"""The commands, as typer knows them. Each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from archsearch import __version__
+from archsearch.cli.export import export
+from archsearch.cli.import_ import import_
+from archsearch.cli.leaderboard import leaderboard
+from archsearch.cli.schema import schema
+from archsearch.cli.search import search
+from archsearch.cli.space import space
+from archsearch.cli.train import train
+from archsearch.cli.validate import validate
+
+app = typer.Typer(
+    name="archsearch",
+    help="Find small convolutional networks within hard limits.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(validate)
+app.command()(space)
+app.command()(search)
+app.command()(train)
+app.command()(leaderboard)
+app.command("import")(import_)
+app.command()(schema)
+app.command()(export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"archsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
