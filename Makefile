@@ -24,6 +24,7 @@ demo: setup ## a search on generated images, to a leaderboard; about two minutes
 .PHONY: test
 test: check ## all checks and tests
 	$(BIN)/pytest -m slow
+	ARCHSEARCH_EXAMPLES=2000 $(BIN)/pytest -m property
 
 .PHONY: check
 check: lint types ## before each commit: style, types, architecture, all but the slow tests
@@ -46,4 +47,4 @@ format: setup ## rewrite what style can
 
 .PHONY: golden
 golden: setup ## rewrite golden tables; review the diff
-	$(BIN)/pytest tests/test_validate.py --overwrite
+	$(BIN)/pytest tests/test_validate.py tests/test_export.py tests/test_diagram.py --overwrite

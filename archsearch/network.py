@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from archsearch import ops
 from archsearch.ops import Axis, Pair
-from archsearch.spec import Spec
+from archsearch.spec import DropoutKind, Spec
 
 
 class FeatureMap(NamedTuple):
@@ -108,6 +108,31 @@ class Network:
     def nodes(self) -> Iterator[Node]:
         """Every operation, branches in order."""
         return walk(self.trunk)
+
+
+@dataclass
+class Trail:
+    """What one layer has become so far, and the map that this leaves."""
+
+    place: str
+    at: FeatureMap
+    nodes: list[Node | Join] = field(default_factory=list)
+
+    def add(self, role: str, op: ops.Op, after: FeatureMap | None = None) -> None:
+        """One more operation; without `after` it leaves the map as it was."""
+        node = Node(self.place, role, op, self.at, after or self.at)
+        self.nodes.append(node)
+        self.at = node.after
+
+    def activation(self, kind: str | None, role: str = "activation") -> None:
+        """An activation, if there is one."""
+        if kind:
+            self.add(role, ops.Activation(kind))
+
+    def dropout(self, p: float, kind: DropoutKind) -> None:
+        """Dropout, if there is any; a vector has no maps to drop whole."""
+        if p:
+            self.add("dropout", ops.Dropout(p, channel=kind == "channel" and not self.at.flat))
 
 
 def walk(trunk: Trunk) -> Iterator[Node]:

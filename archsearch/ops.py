@@ -131,6 +131,37 @@ def same_padding(span: int) -> Pair:
     return total // 2, total - total // 2
 
 
+def pair(value: int | Pair) -> Pair:
+    """(height, width) of one value for both axes, or of one an axis."""
+    return (value, value) if isinstance(value, int) else value
+
+
+def spans(op: Conv2d) -> Pair:
+    """Pixels of its input that a kernel spans (height, width)."""
+    (k_h, k_w), (d_h, d_w) = op.kernel_size, op.dilation
+    return extent(k_h, d_h), extent(k_w, d_w)
+
+
+def conv_padding(padding: str | int | Pair, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+    """A spec's padding ("same", "valid" or pixels) as ((top, bottom), (left, right))."""
+    if padding == "same":
+        return (
+            same_padding(extent(kernel[0], dilation[0])),
+            same_padding(extent(kernel[1], dilation[1])),
+        )
+    if isinstance(padding, str):
+        return (0, 0), (0, 0)
+    pad_h, pad_w = pair(padding)
+    return (pad_h, pad_h), (pad_w, pad_w)
+
+
+def pointwise(
+    in_channels: int, out_channels: int, stride: Pair, padding: tuple[Pair, Pair], *, bias: bool
+) -> Conv2d:
+    """A 1x1 convolution over all channels."""
+    return Conv2d(in_channels, out_channels, (1, 1), stride, padding, (1, 1), 1, bias)
+
+
 class Axis(NamedTuple):
     """One axis of a map, as seen from the image.
 

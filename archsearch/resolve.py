@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Literal
 
 from archsearch import ops
 from archsearch import spec as s
 from archsearch.bounds import count_layers, size_problems
 from archsearch.errors import InputError, Problem
-from archsearch.network import FeatureMap, Join, Network, Node, Trunk, covers_map
+from archsearch.joins import join_maps, join_problems
+from archsearch.network import FeatureMap, Join, Network, Node, Trail, Trunk, covers_map
 from archsearch.ops import Axis, Pair
 
 MAX_FEATURES = 10**9
@@ -81,29 +81,6 @@ def _logits_problems(place: str, classes: int, at: FeatureMap) -> Iterator[Probl
         )
 
 
-@dataclass
-class _Trail:
-    """What one layer has become so far, and the map that this leaves."""
-
-    place: str
-    at: FeatureMap
-    nodes: list[Node | Join] = field(default_factory=list)
-
-    def add(self, role: str, op: ops.Op, after: FeatureMap | None = None) -> None:
-        """One more operation; without `after` it leaves the map as it was."""
-        node = Node(self.place, role, op, self.at, after or self.at)
-        self.nodes.append(node)
-        self.at = node.after
-
-    def activation(self, kind: str | None, role: str = "activation") -> None:
-        if kind:
-            self.add(role, ops.Activation(kind))
-
-    def dropout(self, p: float, kind: s.DropoutKind) -> None:
-        if p:
-            self.add("dropout", ops.Dropout(p, channel=kind == "channel" and not self.at.flat))
-
-
 class _Resolver:
     """Follows one spec from the image to the logits, and notes what does not fit.
 
@@ -123,7 +100,7 @@ class _Resolver:
         """What `layers` are made of, and the map after them."""
         nodes: list[Node | Join] = []
         for i, layer in enumerate(layers):
-            trail = _Trail(f"{place}.{i}", at)
+            trail = Trail(f"{place}.{i}", at)
             _RESOLVE[type(layer)](self, layer, trail)
             nodes += trail.nodes
             at = trail.at
@@ -135,7 +112,7 @@ class _Resolver:
 
     # Convolutions
 
-    def conv(self, layer: s.Conv, trail: _Trail) -> None:
+    def conv(self, layer: s.Conv, trail: Trail) -> None:
         self._want_map(layer.op, trail)
         channels = trail.at.channels
         groups = channels if layer.groups == "depthwise" else layer.groups
@@ -150,15 +127,17 @@ class _Resolver:
         self._convolve(layer, "conv", layer.out_channels, groups, trail)
         self._finish(layer, trail)
 
-    def depthwise_separable(self, layer: s.DepthwiseSeparable, trail: _Trail) -> None:
+    def depthwise_separable(self, layer: s.DepthwiseSeparable, trail: Trail) -> None:
         self._want_map(layer.op, trail)
         channels = trail.at.channels
         self._convolve(layer, "depthwise", channels * layer.depth_multiplier, channels, trail)
         self._norm(layer.mid_norm, layer.num_groups, "mid_norm", trail)
         trail.activation(layer.mid_activation, "mid_activation")
-        pad_h, pad_w = _pair(layer.pointwise_padding)
+        pad_h, pad_w = ops.pair(layer.pointwise_padding)
         padding = ((pad_h, pad_h), (pad_w, pad_w))
-        op = _pointwise(trail.at.channels, layer.out_channels, (1, 1), padding, bias=_bias(layer))
+        op = ops.pointwise(
+            trail.at.channels, layer.out_channels, (1, 1), padding, bias=_bias(layer)
+        )
         self._append_conv(op, "pointwise", trail)
         self._finish(layer, trail)
 
@@ -168,26 +147,26 @@ class _Resolver:
         role: str,
         out_channels: int,
         groups: int,
-        trail: _Trail,
+        trail: Trail,
     ) -> None:
-        kernel, dilation = _pair(layer.kernel_size), _pair(layer.dilation)
+        kernel, dilation = ops.pair(layer.kernel_size), ops.pair(layer.dilation)
         op = ops.Conv2d(
             trail.at.channels,
             out_channels,
             kernel,
-            _pair(layer.stride),
-            _conv_padding(layer.padding, kernel, dilation),
+            ops.pair(layer.stride),
+            ops.conv_padding(layer.padding, kernel, dilation),
             dilation,
             groups,
             _bias(layer),
         )
         self._append_conv(op, role, trail)
 
-    def _append_conv(self, op: ops.Conv2d, role: str, trail: _Trail) -> None:
-        after = self._slide(trail, _spans(op), op.stride, op.padding)
+    def _append_conv(self, op: ops.Conv2d, role: str, trail: Trail) -> None:
+        after = self._slide(trail, ops.spans(op), op.stride, op.padding)
         trail.add(role, op, after._replace(channels=op.out_channels))
 
-    def _finish(self, layer: s.Conv | s.DepthwiseSeparable, trail: _Trail) -> None:
+    def _finish(self, layer: s.Conv | s.DepthwiseSeparable, trail: Trail) -> None:
         """Norm and activation in the layer's order, then dropout."""
         if layer.order == "act_norm":
             trail.activation(layer.activation)
@@ -198,10 +177,10 @@ class _Resolver:
 
     # Pools and heads
 
-    def pool(self, layer: s.MaxPool | s.AvgPool, trail: _Trail) -> None:
+    def pool(self, layer: s.MaxPool | s.AvgPool, trail: Trail) -> None:
         self._want_map(layer.op, trail)
-        kernel, padding = _pair(layer.kernel_size), _pair(layer.padding)
-        stride = kernel if layer.stride is None else _pair(layer.stride)
+        kernel, padding = ops.pair(layer.kernel_size), ops.pair(layer.padding)
+        stride = kernel if layer.stride is None else ops.pair(layer.stride)
         if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
             self.problem(
                 f"{trail.place}.padding",
@@ -216,13 +195,13 @@ class _Resolver:
             after = after._replace(gate=trail.at.rf)
         trail.add("pool", op, after)
 
-    def global_avg_pool(self, layer: s.GlobalAvgPool, trail: _Trail) -> None:
+    def global_avg_pool(self, layer: s.GlobalAvgPool, trail: Trail) -> None:
         self._want_map(layer.op, trail)
         at = trail.at
         pooled = at._replace(height=at.height.pooled(), width=at.width.pooled())
         trail.add("pool", ops.GlobalAvgPool(), pooled._replace(gate=at.gate or at.rf))
 
-    def linear(self, layer: s.Linear, trail: _Trail) -> None:
+    def linear(self, layer: s.Linear, trail: Trail) -> None:
         at = trail.at
         if not at.flat and at.cells != 1:
             self.problem(
@@ -236,7 +215,7 @@ class _Resolver:
         trail.activation(layer.activation)
         trail.dropout(layer.dropout, "element")
 
-    def flatten(self, _layer: s.Flatten, trail: _Trail) -> None:
+    def flatten(self, _layer: s.Flatten, trail: Trail) -> None:
         at = trail.at
         gate = at.gate or (at.rf if at.cells > 1 else None)
         height, width = at.height.pooled(), at.width.pooled()
@@ -245,22 +224,22 @@ class _Resolver:
 
     # What leaves the map's size as it is
 
-    def squeeze_excite(self, layer: s.SqueezeExcite, trail: _Trail) -> None:
+    def squeeze_excite(self, layer: s.SqueezeExcite, trail: Trail) -> None:
         self._want_map(layer.op, trail)
         channels = trail.at.channels
         squeezed = max(1, channels // layer.reduction)
         trail.add("squeeze_excite", ops.SqueezeExcite(channels, squeezed))
 
-    def norm(self, layer: s.Norm, trail: _Trail) -> None:
+    def norm(self, layer: s.Norm, trail: Trail) -> None:
         self._norm(layer.kind, layer.num_groups, "norm", trail)
 
-    def activation(self, layer: s.Activation, trail: _Trail) -> None:
+    def activation(self, layer: s.Activation, trail: Trail) -> None:
         trail.activation(layer.kind)
 
-    def dropout(self, layer: s.Dropout, trail: _Trail) -> None:
+    def dropout(self, layer: s.Dropout, trail: Trail) -> None:
         trail.dropout(layer.p, layer.kind)
 
-    def _norm(self, kind: s.NormKind | None, num_groups: int, role: str, trail: _Trail) -> None:
+    def _norm(self, kind: s.NormKind | None, num_groups: int, role: str, trail: Trail) -> None:
         channels = trail.at.channels
         match kind:
             case "batch":
@@ -281,10 +260,10 @@ class _Resolver:
 
     # Branches
 
-    def residual(self, layer: s.Residual, trail: _Trail) -> None:
+    def residual(self, layer: s.Residual, trail: Trail) -> None:
         at = trail.at
         body, end = self.layers(layer.body, f"{trail.place}.body", at)
-        side = _Trail(trail.place, at)
+        side = Trail(trail.place, at)
         if end.flat != at.flat:
             message = "the body flattens its map; a sum needs a map: flatten after the residual"
             self.problem(trail.place, "residual", message)
@@ -298,18 +277,18 @@ class _Resolver:
         self._merge("residual", branches, [end, side.at], "add", trail)
         trail.activation(layer.activation)
 
-    def _project(self, end: FeatureMap, side: _Trail) -> None:
+    def _project(self, end: FeatureMap, side: Trail) -> None:
         """The automatic shortcut: a 1x1 conv with the body's stride, and a batch norm."""
         at = side.at
         stride = (
             max(1, end.height.jump // at.height.jump),
             max(1, end.width.jump // at.width.jump),
         )
-        op = _pointwise(at.channels, end.channels, stride, ((0, 0), (0, 0)), bias=False)
+        op = ops.pointwise(at.channels, end.channels, stride, ((0, 0), (0, 0)), bias=False)
         self._append_conv(op, "shortcut", side)
         side.add("shortcut_norm", ops.BatchNorm(end.channels))
 
-    def parallel(self, layer: s.Parallel, trail: _Trail) -> None:
+    def parallel(self, layer: s.Parallel, trail: Trail) -> None:
         count, start = len(layer.branches), trail.at
         if layer.split:
             if start.channels % count:
@@ -334,63 +313,26 @@ class _Resolver:
         branches: tuple[Trunk, ...],
         ends: list[FeatureMap],
         merge: Literal["add", "concat"],
-        trail: _Trail,
+        trail: Trail,
         *,
         split: bool = False,
     ) -> None:
         """Sum or concatenate the branches' ends; what does not fit is a problem."""
-        rules: list[tuple[str, str, list[object]]] = [
-            ("flat", "all be maps or all be vectors", [end.flat for end in ends]),
-            ("size", "have maps of one size", [_cross(end.size) for end in ends]),
-        ]
-        if merge == "add":
-            rules.append(("channels", "have equal channels", [end.channels for end in ends]))
-        for what, must, values in rules:
-            if len(set(values)) > 1:
-                got = " and ".join(map(str, values))
-                message = f"the branches to {merge} must {must}, got {got}"
-                self.problem(trail.place, f"join-{what}", message)
-        channels = [end.channels for end in ends]
-        gates = [end.gate or end.rf for end in ends]
-        pooled = any(end.gate for end in ends)
-        after = FeatureMap(
-            sum(channels) if merge == "concat" else channels[0],
-            self._join_axis(trail.place, "height", [end.height for end in ends]),
-            self._join_axis(trail.place, "width", [end.width for end in ends]),
-            ends[0].flat,
-            (max(g[0] for g in gates), max(g[1] for g in gates)) if pooled else None,
-        )
+        self.problems += join_problems(trail.place, merge, ends)
+        after = join_maps(merge, ends)
         trail.nodes.append(Join(trail.place, role, branches, merge, split, trail.at, after))
         trail.at = after
 
-    def _join_axis(self, place: str, name: str, axes: list[Axis]) -> Axis:
-        """What a cell sees over all paths: from the first pixel of any to the last of any.
-
-        Where the paths' centres agree this is the longest path's receptive field.
-        """
-        jumps = {axis.jump for axis in axes}
-        # On a single cell the jump has no meaning, so a stride there cannot disagree.
-        if len(jumps) > 1 and axes[0].size > 1:
-            self.problem(
-                place,
-                "join-jump",
-                f"the branches move {' and '.join(str(j) for j in sorted(jumps))} pixels a cell "
-                f"({name}) though their maps are equal; give them the same strides",
-            )
-        left = min(axis.left for axis in axes)
-        right = max(axis.left + axis.rf for axis in axes)
-        return Axis(axes[0].size, max(jumps), right - left, left)
-
     # Maps
 
-    def _want_map(self, op: str, trail: _Trail) -> None:
+    def _want_map(self, op: str, trail: Trail) -> None:
         if trail.at.flat:
             message = f"{op} takes a map, and this follows a flatten or linear layer"
             self.problem(trail.place, "map-input", message)
             trail.at = trail.at._replace(flat=False)
 
     def _slide(
-        self, trail: _Trail, spans: Pair, stride: Pair, padding: tuple[Pair, Pair]
+        self, trail: Trail, spans: Pair, stride: Pair, padding: tuple[Pair, Pair]
     ) -> FeatureMap:
         """The map after a window has moved over both axes."""
         at = trail.at
@@ -404,7 +346,7 @@ class _Resolver:
         return FeatureMap(at.channels, height, width, at.flat, at.gate)
 
     def _slide_axis(
-        self, trail: _Trail, name: str, axis: Axis, span: int, stride: int, padding: Pair
+        self, trail: Trail, name: str, axis: Axis, span: int, stride: int, padding: Pair
     ) -> Axis:
         size = ops.output_size(axis.size, span, stride, padding[0] + padding[1])
         if size < 1 and not self._collapsed:
@@ -436,37 +378,8 @@ _RESOLVE: dict[type, Callable[..., None]] = {
 }
 
 
-def _pointwise(
-    in_channels: int, out_channels: int, stride: Pair, padding: tuple[Pair, Pair], *, bias: bool
-) -> ops.Conv2d:
-    return ops.Conv2d(in_channels, out_channels, (1, 1), stride, padding, (1, 1), 1, bias)
-
-
-def _pair(value: int | tuple[int, int]) -> Pair:
-    return (value, value) if isinstance(value, int) else value
-
-
 def _bias(layer: s.Conv | s.DepthwiseSeparable) -> bool:
     return layer.norm is None if layer.bias is None else layer.bias
-
-
-def _spans(op: ops.Conv2d) -> Pair:
-    (k_h, k_w), (d_h, d_w) = op.kernel_size, op.dilation
-    return ops.extent(k_h, d_h), ops.extent(k_w, d_w)
-
-
-def _conv_padding(
-    padding: str | int | tuple[int, int], kernel: Pair, dilation: Pair
-) -> tuple[Pair, Pair]:
-    if padding == "same":
-        return (
-            ops.same_padding(ops.extent(kernel[0], dilation[0])),
-            ops.same_padding(ops.extent(kernel[1], dilation[1])),
-        )
-    if isinstance(padding, str):
-        return (0, 0), (0, 0)
-    pad_h, pad_w = _pair(padding)
-    return (pad_h, pad_h), (pad_w, pad_w)
 
 
 def _cross(pair: Pair) -> str:

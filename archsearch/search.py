@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,7 +28,6 @@ from archsearch.events import (
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name, leaderboard
-from archsearch.parse import from_toml
 from archsearch.propose import (
     FeasibleSampler,
     Rejection,
@@ -38,7 +36,8 @@ from archsearch.propose import (
     taken_hashes,
 )
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
-from archsearch.study import Pruner, Study, StudyFolder, study_toml
+from archsearch.storage import open_study, storage_errors
+from archsearch.study import Study, StudyFolder, study_toml
 
 MAX_ATTEMPTS = 3
 """A trial that was interrupted is tried again at most twice."""
@@ -74,7 +73,7 @@ def search(
         HopelessSpaceError: the space holds (almost) nothing within the limits.
         ArchsearchError: something cannot be read or written.
     """
-    with files.locked(folder.path), _storage_errors(folder):
+    with files.locked(folder.path), storage_errors(folder):
         driver = _Driver(study, folder, executor, notify, storage or folder.storage)
         driver.recover()
         notify(StudyOpened(driver.record()))
@@ -88,22 +87,6 @@ def search(
                 driver.recover(blame=False)  # neither is the trials' fault
             raise
         return driver.record()
-
-
-@contextmanager
-def _storage_errors(folder: StudyFolder) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, OptunaError, ImportError) as error:
-        # Optuna wraps the database's error; the innermost one says what is wrong.
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        raise StudyError(
-            f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
-            "is as it was. Mend this (disk, permissions, --storage), then run the same command"
-        ) from error
 
 
 @dataclass
@@ -125,19 +108,8 @@ class _Driver:
             self.config.seed,
             self._reject,
         )
-        self.study = optuna.create_study(
-            storage=self.storage,
-            study_name=self.config.name,
-            direction="maximize",
-            sampler=sampler,
-            pruner=_pruner(self.config.pruner),
-            load_if_exists=True,
-        )
-        if (stored := self.study.user_attrs.get("study")) is not None:
-            _check_same_study(self.config, stored, self.folder)
-        text = study_toml(self.config)
-        self.study.set_user_attr("study", text)
-        files.write_text(self.folder.study, text)
+        self.study = open_study(self.config, self.folder, self.storage, sampler)
+        files.write_text(self.folder.study, study_toml(self.config))
         if self.folder.rejections.exists():
             self._rejections = len(files.read_csv(self.folder.rejections))
 
@@ -382,29 +354,3 @@ def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, int]:
     if constraints.max_macs is not None:
         excess["macs"] = analysis.macs - constraints.max_macs
     return excess
-
-
-def _pruner(config: Pruner) -> BasePruner:
-    if config.kind == "none":
-        return NopPruner()
-    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
-
-
-def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:
-    """A study's space, limits and recipes must not change under its trials."""
-    try:
-        stored = from_toml(Study, text, str(folder.study))
-    except ArchsearchError as error:
-        raise StudyError(
-            f"{folder.path}: was made by another version of archsearch; choose another --name"
-        ) from error
-    changed = [
-        name for name in Study.model_fields if getattr(stored, name) != getattr(config, name)
-    ]
-    # How many finalists are retrained decides nothing about the trials.
-    changed = [name for name in changed if name not in ("finalists", "final_seeds")]
-    if changed:
-        raise StudyError(
-            f"{folder.path}: holds a study that differs in {', '.join(changed)}; "
-            "its results cannot be mixed with this one's: choose another --name"
-        )

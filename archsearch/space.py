@@ -105,11 +105,16 @@ def setting_problems(space: Space, knobs: Knobs, place: str) -> list[Problem]:
 
 def spec_of(knobs: Knobs, name: str) -> Spec:
     """The spec that a setting stands for: 3x32x32 images, 10 classes."""
+    return Spec.model_validate(spec_data(knobs, name))
+
+
+def spec_data(knobs: Knobs, name: str) -> dict[str, Any]:
+    """The same as plain data, without what a spec need not say."""
     blocks = [
         {"name": f"conv{i}", "layers": _layers(knobs, block)}
         for i, block in enumerate(BLOCKS, start=1)
     ]
-    return Spec.model_validate({"name": name, "blocks": blocks, "output": {"layers": HEAD}})
+    return {"name": name, "blocks": blocks, "output": {"layers": HEAD}}
 
 
 def _layers(knobs: Knobs, block: str) -> list[LayerData]:
@@ -158,8 +163,10 @@ def _conv(
     dilation: int = 1,
     kernel_size: int = 3,
 ) -> LayerData:
-    """Only what differs from a layer's defaults, but for the activation."""
-    layer: LayerData = {"op": op, "out_channels": width, "activation": activation}
+    """Only what differs from a layer's defaults."""
+    layer: LayerData = {"op": op, "out_channels": width}
+    if activation != "relu":
+        layer["activation"] = activation
     if kernel_size != 3:
         layer["kernel_size"] = kernel_size
     if stride != 1:

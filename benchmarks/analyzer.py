@@ -22,20 +22,26 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peers
 import torch
 
 from archsearch import ops
 from archsearch.analyze import analyze
-from archsearch.constraints import Constraints, judge
+from archsearch.constraints import Constraints, verdict_on
 from archsearch.device import choose
 from archsearch.network import Network
 from archsearch.parse import from_json
 from archsearch.screen import Screen
+from archsearch.space import knob_choices, spec_data
+from archsearch.space_table import draw, look_up, tabulate
 from archsearch.spec import Spec
+from archsearch.study import DEFAULT_STUDY, load_study
 
 SEED = 0
 SPECS = 300
+TEXTS = 100_000
+CANDIDATES = 1_000_000
 ROUNDS = 3
 CONVOLUTIONS = 12
 PACKAGES = ("torchinfo", "fvcore", "thop", "ptflops", "torchscan")
@@ -53,18 +59,25 @@ class Case:
 
 @dataclass(frozen=True)
 class Contender:
-    """A way from cases to their parameter counts."""
+    """A way through some specs: their parameter counts, or none where there is nothing to count.
+
+    Attributes:
+        specs: how many it goes through.
+        truth: their parameter counts, as `build` holds them to torch; empty where other rows do.
+    """
 
     title: str
-    count: Callable[[Sequence[Case]], list[int]]
+    count: Callable[[], Sequence[int]]
+    specs: int
+    truth: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a contender did: seconds of each round, or why it could not."""
+    """What a contender did in each round, or why it could not."""
 
     title: str
-    seconds: list[float]
+    seconds_a_spec: list[float]
     differences: list[int]
     error: str = ""
 
@@ -128,27 +141,44 @@ def settings(rng: random.Random, width: int) -> Layer:
     return {"out_channels": width} | ({"kernel_size": kernel} if kernel != 3 else {})
 
 
+def draw_candidates(count: int) -> list[str]:
+    """Different candidates of the default study's space that have twelve convolutions."""
+    space = load_study(DEFAULT_STUDY).space
+    choices = knob_choices(space)
+    rng = np.random.default_rng(SEED)
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        picks = {knob: pick.tolist() for knob, pick in draw(space, count, rng).items()}
+        for i in range(count):
+            data = spec_data({knob: choices[knob][picks[knob][i]] for knob in choices}, "drawn")
+            text = json.dumps(data, separators=(",", ":"))
+            if convolutions_in(text) == CONVOLUTIONS:
+                texts[text] = None
+    return [text.replace("drawn", f"drawn-{i}") for i, text in enumerate(list(texts)[:count])]
+
+
+def convolutions_in(text: str) -> int:
+    """A depthwise-separable layer is two."""
+    return text.count('"op":"conv"') + 2 * text.count('"op":"depthwise_separable"')
+
+
 # Ours
 
 
-def json_to_verdict(cases: Sequence[Case]) -> list[int]:
-    """Text in, verdict out: what `archsearch validate` does to a file."""
+def screened(texts: Sequence[str], screen: Screen) -> list[int]:
+    """Texts in, verdicts out."""
+    return [screen(text, "bench").totals.params for text in texts]
+
+
+def thorough(cases: Sequence[Case]) -> list[int]:
+    """What `archsearch validate` does to a file: models and resolver, nothing remembered."""
     limits = Constraints()
-    counts = []
-    for case in cases:
-        verdict = judge(analyze(from_json(Spec, case.text, "bench")), limits)
-        counts.append(verdict.analysis.params)
-    return counts
+    return [verdict_on(case.text, "bench", limits).analysis.params for case in cases]
 
 
 def analyze_alone(cases: Sequence[Case]) -> list[int]:
-    """From a record to parameters, multiply-accumulates and receptive field."""
-    counts = []
-    for case in cases:
-        analysis = analyze(case.spec)
-        _ = analysis.macs, analysis.receptive_field
-        counts.append(analysis.params)
-    return counts
+    """From a record to parameters, multiply-accumulates and receptive fields."""
+    return [analyze(case.spec).totals.params for case in cases]
 
 
 def parse_alone(cases: Sequence[Case]) -> list[int]:
@@ -158,30 +188,66 @@ def parse_alone(cases: Sequence[Case]) -> list[int]:
     return []
 
 
-def screened(cases: Sequence[Case]) -> list[int]:
-    """`archsearch.screen`: texts in, verdicts out; nothing is remembered from round to round."""
-    screen = Screen(Constraints())
-    return [screen(case.text, "bench").totals.params for case in cases]
+def vectorised() -> Contender:
+    """Candidates of the default study's space as arrays."""
+    space = load_study(DEFAULT_STUDY).space
+    picks = draw(space, CANDIDATES, np.random.default_rng(SEED))
+    table = tabulate(space)
+
+    def count() -> list[int]:
+        look_up(table, picks)
+        return []
+
+    return Contender("archsearch: arrays of knobs to totals", count, CANDIDATES)
 
 
-def on_networks(title: str, count: Callable[[Sequence[Network]], list[int]]) -> Contender:
-    """A contender that starts from shapes that are worked out: building is what it pays for."""
-    return Contender(title, lambda cases: count([case.network for case in cases]))
+def contenders(count: int) -> list[Contender]:
+    """The table's rows, in order; ratios are to the first."""
+    cases = draw_cases(count)
+    truth = [parameters_of(case) for case in cases]
+    candidates = draw_candidates(TEXTS)
+    random_texts = [case.text for case in draw_cases(TEXTS // 10)]
+    kept = Screen(Constraints())
+    screened(candidates, kept)
+    screened([case.text for case in cases], kept)
 
+    def on_cases(title: str, way: Callable[[Sequence[Case]], list[int]]) -> Contender:
+        return Contender(title, lambda: way(cases), len(cases), truth)
 
-OURS = Contender("archsearch: JSON to verdict", json_to_verdict)
-CONTENDERS = (
-    OURS,
-    Contender("archsearch: analyze alone", analyze_alone),
-    Contender("archsearch: parse alone (pydantic)", parse_alone),
-    Contender("archsearch: screen", screened),
-    on_networks("build alone (torch)", peers.build_alone),
-    on_networks("build + torchinfo.summary", peers.by_torchinfo),
-    on_networks("build + fvcore", peers.by_fvcore),
-    on_networks("build + thop.profile", peers.by_thop),
-    on_networks("build + ptflops", peers.by_ptflops),
-    on_networks("build + torchscan", peers.by_torchscan),
-)
+    def on_networks(title: str, way: Callable[[Sequence[Network]], list[int]]) -> Contender:
+        # They start from shapes that are worked out: building is what they pay for.
+        return on_cases(title, lambda some: way([case.network for case in some]))
+
+    def fresh(texts: Sequence[str]) -> Callable[[], list[int]]:
+        return lambda: screened(texts, Screen(Constraints()))
+
+    return [
+        Contender("archsearch: JSON to verdict, candidates of a search", fresh(candidates), TEXTS),
+        Contender(
+            "archsearch: JSON to verdict, the same once more",
+            lambda: screened(candidates, kept),
+            TEXTS,
+        ),
+        Contender(
+            "archsearch: JSON to verdict, random layers",
+            fresh(random_texts),
+            len(random_texts),
+        ),
+        on_cases(
+            "archsearch: JSON to verdict, blocks met before",
+            lambda some: screened([case.text for case in some], kept),
+        ),
+        on_cases("archsearch: JSON to verdict, nothing remembered", thorough),
+        on_cases("archsearch: analyze alone, nothing remembered", analyze_alone),
+        Contender("pydantic alone: JSON to the spec's models", lambda: parse_alone(cases), count),
+        vectorised(),
+        on_networks("build alone (torch)", peers.build_alone),
+        on_networks("build + torchinfo.summary", peers.by_torchinfo),
+        on_networks("build + fvcore", peers.by_fvcore),
+        on_networks("build + thop.profile", peers.by_thop),
+        on_networks("build + ptflops", peers.by_ptflops),
+        on_networks("build + torchscan", peers.by_torchscan),
+    ]
 
 
 # Measuring
@@ -192,62 +258,59 @@ def parameters_of(case: Case) -> int:
     return sum(ops.params(node.op) for node in case.network.nodes())
 
 
-def measure(cases: Sequence[Case]) -> list[Measured]:
-    """Every contender once a round, in turn; the first pass, over few cases, is not timed."""
-    measured = [first_pass(contender, cases[:3]) for contender in CONTENDERS]
-    known = [parameters_of(case) for case in cases]
-    for round_ in range(ROUNDS):
-        for contender, result in zip(CONTENDERS, measured, strict=True):
+def measure(rows: Sequence[Contender]) -> list[Measured]:
+    """Every contender once a round, in turn."""
+    measured = [Measured(row.title, [], [], first_error(row)) for row in rows]
+    for number in range(ROUNDS):
+        for row, result in zip(rows, measured, strict=True):
             if result.error:
                 continue
             start = time.perf_counter()
             with redirect_stdout(StringIO()):
-                counts = contender.count(cases)
-            result.seconds.append(time.perf_counter() - start)
-            if round_ == 0 and counts:
-                pairs = zip(counts, known, strict=True)
+                counts = row.count()
+            result.seconds_a_spec.append((time.perf_counter() - start) / row.specs)
+            if number == 0 and row.truth:
+                pairs = zip(counts, row.truth, strict=True)
                 result.differences.extend(count - truth for count, truth in pairs)
-        print(f"round {round_ + 1} of {ROUNDS}", file=sys.stderr)
+        print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)
     return measured
 
 
-def first_pass(contender: Contender, cases: Sequence[Case]) -> Measured:
-    """Imports what the contender needs; what goes wrong is part of the result."""
+def first_error(row: Contender) -> str:
+    """Imports what the contender needs, untimed; what goes wrong is part of the result."""
     try:
         with redirect_stdout(StringIO()):
-            contender.count(cases)
+            row.count()
     except Exception as error:  # noqa: BLE001 # whatever stops a peer is shown in its row
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Measured(contender.title, [], [], told)
-    return Measured(contender.title, [], [])
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return ""
 
 
 # Telling
 
-HEADINGS = ("", "specs/s", "time, ours = 1", "agrees on parameters")
+HEADINGS = ("", "specs/s", "time, first row = 1", "parameters agree")
 
 
-def rows_of(measured: Sequence[Measured], count: int) -> list[tuple[str, str, str, str]]:
+def rows_of(measured: Sequence[Measured]) -> list[tuple[str, str, str, str]]:
     """The table's cells."""
-    ours = measured[0].seconds
-    return [row_of(result, ours, count) for result in measured]
+    return [row_of(result, measured[0].seconds_a_spec) for result in measured]
 
 
-def row_of(result: Measured, ours: list[float], count: int) -> tuple[str, str, str, str]:
+def row_of(result: Measured, first: list[float]) -> tuple[str, str, str, str]:
     """Medians, and the ratio round by round from lowest to highest."""
     if result.error:
         return result.title, "-", "-", f"does not run: {result.error}"
-    rate = count / statistics.median(result.seconds)
-    ratios = [theirs / mine for theirs, mine in zip(result.seconds, ours, strict=True)]
+    rate = 1 / statistics.median(result.seconds_a_spec)
+    ratios = [theirs / ours for theirs, ours in zip(result.seconds_a_spec, first, strict=True)]
     middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
     ratio = f"{middle:,.2f} ({low:,.2f} to {high:,.2f})"
-    return result.title, f"{rate:,.1f}", ratio, agreement(result.differences)
+    return result.title, f"{rate:,.0f}", ratio, agreement(result.differences)
 
 
 def agreement(differences: Sequence[int]) -> str:
     """How many counts are ours, and by how much the others are off."""
     if not differences:
-        return "counts nothing"
+        return ""
     off = [difference for difference in differences if difference]
     if not off:
         return f"all {len(differences)}"
@@ -262,8 +325,11 @@ def conditions(count: int) -> list[str]:
         f"{datetime.now(UTC):%Y-%m-%d}, {choose('cpu').name}, one of them used, "
         f"Python {platform.python_version()}",
         ", ".join(versions),
-        f"{count} different specs of {CONVOLUTIONS} convolutions (seed {SEED}), "
-        f"median of {ROUNDS} rounds",
+        f"median of {ROUNDS} rounds, all rows in turn; {CONVOLUTIONS} convolutions each, "
+        f"no two specs alike, seed {SEED}",
+        f"candidates of a search: {TEXTS:,} of the default study's space, through a memory that is "
+        f"empty at first; random layers: {TEXTS // 10:,}, likewise; arrays: {CANDIDATES:,}; all "
+        f"other rows: {count} specs of random layers",
     ]
 
 
@@ -301,10 +367,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a Markdown file to write")
     given = parser.parse_args()
     torch.set_num_threads(1)  # an image of 3x32x32 has no work for two
-    cases = draw_cases(given.specs)
-    told = conditions(len(cases))
+    told = conditions(given.specs)
     print("\n".join(told))
-    rows = rows_of(measure(cases), len(cases))
+    rows = rows_of(measure(contenders(given.specs)))
     print(as_text(rows))
     if given.out:
         given.out.write_text(as_markdown(rows, told))

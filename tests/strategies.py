@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from archsearch.errors import InputError
@@ -11,6 +13,12 @@ from archsearch.resolve import resolve
 from archsearch.spec import Spec
 
 Json = dict[str, Any]
+
+
+def examples(usual: int) -> settings:
+    """`usual` examples, or as many as `ARCHSEARCH_EXAMPLES` asks for (`make test`: 2,000)."""
+    return settings(max_examples=int(os.environ.get("ARCHSEARCH_EXAMPLES", usual)))
+
 
 NORMS = st.sampled_from(["batch", "group", "layer", None])
 ACTIVATIONS = st.sampled_from(["relu", "gelu", "silu", "hardswish", "leaky_relu", None])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch import nn
 
 from archsearch import ops
@@ -15,7 +15,7 @@ from archsearch.build import Net, SqueezeExcite, build
 from archsearch.network import Network
 from archsearch.spec import Spec
 from tests.oracle import extent, seen
-from tests.strategies import Json, spec_of, specs
+from tests.strategies import Json, examples, spec_of, specs
 
 MEASURED = (
     nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm1d,
@@ -51,7 +51,8 @@ def run(net: Net, network: Network) -> tuple[list[tuple[int, ...]], int]:
     return shapes, macs
 
 
-@settings(max_examples=250)
+@pytest.mark.property
+@examples(250)
 @given(specs())
 def test_params_shapes_and_macs_are_what_torch_builds_and_runs(spec: Spec) -> None:
     analysis = analyze(spec)
@@ -68,7 +69,8 @@ def test_params_shapes_and_macs_are_what_torch_builds_and_runs(spec: Spec) -> No
     assert analysis.params == sum(row.params for row in analysis.rows)
 
 
-@settings(max_examples=250)
+@pytest.mark.property
+@examples(250)
 @given(specs())
 def test_receptive_field_is_the_extent_of_what_a_cell_depends_on(spec: Spec) -> None:
     analysis = analyze(spec)

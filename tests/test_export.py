@@ -27,9 +27,8 @@ from archsearch.parse import from_json
 from archsearch.spec import Spec
 from archsearch.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
 from tests.conftest import ROOT, Cli
-from tests.strategies import specs
+from tests.strategies import examples, specs
 
-EXAMPLES = 300
 EVA8 = ROOT / "studies" / "seeds" / "eva8-session6" / "spec.json"
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = [
@@ -127,7 +126,8 @@ def pair(spec: Spec, folder: Path) -> tuple[Net, nn.Module]:
     return net.eval(), exported
 
 
-@settings(max_examples=EXAMPLES)
+@pytest.mark.property
+@examples(150)
 @given(spec=specs())
 def test_the_file_computes_what_build_does(
     spec: Spec, tmp_path_factory: pytest.TempPathFactory
@@ -143,13 +143,14 @@ def test_the_file_computes_what_build_does(
     assert difference(net.train(), exported.train(), images) < 1e-5
 
 
-def test_the_file_computes_what_build_does_in_fp32(tmp_path: Path) -> None:
+def test_in_fp32_the_file_computes_what_build_does(tmp_path: Path) -> None:
     for spec in (from_json(Spec, EVA8.read_text(), "eva8"), Spec.model_validate(EVERYTHING)):
         net, exported = pair(spec, tmp_path)
         assert difference(net, exported, torch.rand(4, 3, 32, 32)) < 1e-5
 
 
-@settings(max_examples=EXAMPLES)
+@pytest.mark.property
+@examples(100)
 @given(spec=specs())
 def test_the_file_imports_as_the_same_network(
     spec: Spec, tmp_path_factory: pytest.TempPathFactory
@@ -167,7 +168,7 @@ LAYER = re.compile(r"^ +(\S.*?),? +# (\d+(?:x\d+)*) +([\d,]+)  RF (.+)$", re.MUL
 STEP = re.compile(r"(\d+) \+ \((\d+) - 1\) \* (\d+) = (\d+)")
 
 
-@settings(max_examples=EXAMPLES // 3)
+@settings(max_examples=100)
 @given(spec=specs())
 def test_each_comment_says_what_torch_runs(
     spec: Spec, tmp_path_factory: pytest.TempPathFactory
@@ -191,7 +192,7 @@ def test_each_comment_says_what_torch_runs(
     assert [(shape, int(params.replace(",", ""))) for _, shape, params, _ in lines] == ran
 
 
-@settings(max_examples=EXAMPLES // 3)
+@settings(max_examples=100)
 @given(spec=specs())
 def test_the_comments_figures_add_up(spec: Spec) -> None:
     analysis = analyze(spec)
@@ -208,7 +209,7 @@ def test_the_comments_figures_add_up(spec: Spec) -> None:
     assert {*ends} == {*analysis.receptive_field_with_gap}
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=300)
 @given(names=NAMES)
 def test_no_name_becomes_code(names: list[str]) -> None:
     harmless = [f"b{i}" for i in range(len(names))]

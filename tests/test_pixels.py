@@ -17,7 +17,7 @@ from archsearch.errors import InputError
 from archsearch.ops import Axis
 from archsearch.spec import Spec
 from tests.oracle2d import Step, follow
-from tests.strategies import HEADS, Json, sizes, spec_of, specs
+from tests.strategies import HEADS, Json, examples, sizes, spec_of, specs
 
 FOLLOWED = {
     "conv", "depthwise", "pointwise", "shortcut", "max_pool", "avg_pool", "global_avg_pool",
@@ -159,13 +159,15 @@ def some_inside(axis: Axis, pixels: int) -> bool:
     return any(left >= 0 and left + axis.rf <= pixels for left in lefts)
 
 
-@settings(max_examples=150)
+@pytest.mark.property
+@examples(150)
 @given(specs())
 def test_what_cells_see_in_ordinary_networks(spec: Spec) -> None:
     hold(spec.model_dump(mode="json"))
 
 
-@settings(max_examples=250)
+@pytest.mark.property
+@examples(250)
 @given(awkward_specs())
 def test_what_cells_see_in_awkward_networks(spec: Json) -> None:
     hold(spec)

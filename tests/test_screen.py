@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch.analyze import analyze
@@ -16,7 +16,7 @@ from archsearch.parse import from_json
 from archsearch.screen import MAX_TEXT, Screen
 from archsearch.spec import Spec
 from archsearch.totals import Totals
-from tests.strategies import Json, specs
+from tests.strategies import Json, examples, specs
 
 CONV: Json = {"op": "conv", "out_channels": 10}
 SEPARATORS = [(",", ":"), (", ", ": "), (" ,\n", ":\t")]
@@ -42,7 +42,8 @@ def screened(screen: Screen, text: str) -> tuple[Totals, list[Violation]] | str:
     return found.totals, found.violations
 
 
-@settings(max_examples=500)
+@pytest.mark.property
+@examples(500)
 @given(specs())
 def test_any_spec(spec: Spec) -> None:
     text = json.dumps(spec.model_dump(mode="json"), separators=SEPARATORS[len(spec.blocks) % 3])

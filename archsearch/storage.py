@@ -1,0 +1,85 @@
+"""The study's database: opened, held to its study file, and its errors in a user's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import optuna
+from optuna.exceptions import OptunaError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler
+from sqlalchemy.exc import SQLAlchemyError
+
+from archsearch.errors import ArchsearchError, StudyError
+from archsearch.parse import from_toml
+from archsearch.study import Pruner, Study, StudyFolder, study_toml
+
+
+def open_study(
+    config: Study, folder: StudyFolder, storage: str, sampler: BaseSampler
+) -> optuna.Study:
+    """The study of `config` in the database `storage`, made where there is none.
+
+    Raises:
+        StudyError: there is one of that name, and it is another.
+    """
+    study = optuna.create_study(
+        storage=storage,
+        study_name=config.name,
+        direction="maximize",
+        sampler=sampler,
+        pruner=_pruner(config.pruner),
+        load_if_exists=True,
+    )
+    if (stored := study.user_attrs.get("study")) is not None:
+        _check_same_study(config, stored, folder)
+    study.set_user_attr("study", study_toml(config))
+    return study
+
+
+@contextmanager
+def storage_errors(folder: StudyFolder) -> Iterator[None]:
+    """Tell what the database complains of.
+
+    Raises:
+        StudyError: instead of SQLAlchemy's and Optuna's errors.
+    """
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, ImportError) as error:
+        # Optuna wraps the database's error; the innermost one says what is wrong.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise StudyError(
+            f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
+            "is as it was. Mend this (disk, permissions, --storage), then run the same command"
+        ) from error
+
+
+def _pruner(config: Pruner) -> BasePruner:
+    if config.kind == "none":
+        return NopPruner()
+    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
+
+
+def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:
+    """A study's space, limits and recipes must not change under its trials."""
+    try:
+        stored = from_toml(Study, text, str(folder.study))
+    except ArchsearchError as error:
+        raise StudyError(
+            f"{folder.path}: was made by another version of archsearch; choose another --name"
+        ) from error
+    changed = [
+        name for name in Study.model_fields if getattr(stored, name) != getattr(config, name)
+    ]
+    # How many finalists are retrained decides nothing about the trials.
+    changed = [name for name in changed if name not in ("finalists", "final_seeds")]
+    if changed:
+        raise StudyError(
+            f"{folder.path}: holds a study that differs in {', '.join(changed)}; "
+            "its results cannot be mixed with this one's: choose another --name"
+        )
