@@ -207,12 +207,13 @@ def _settings(space: Space) -> int:
 
 def _networks(space: Space) -> int:
     """An empty body has no kind and no dilation."""
-    total = len(set(space.activation))
+    total = len(space.activation)
     for name in BLOCKS:
         block = getattr(space, name)
-        filled = len(set(block.depth) - {0}) * len(set(block.body)) * len(set(block.dilation))
-        entries = len(set(block.width)) * len(set(block.stride)) * len(set(block.entry))
-        total *= entries * (filled + (0 in block.depth))
+        entries = len(block.width) * len(block.stride) * len(block.entry)
+        filled = len(block.depth) - (0 in block.depth)
+        bodies = filled * len(block.body) * len(block.dilation) + (0 in block.depth)
+        total *= entries * bodies
     return total
 
 

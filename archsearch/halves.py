@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from archsearch.space import BLOCKS
 from archsearch.space_table import BlockTable, Integers, SpaceTable
+from archsearch.spec import MAX_PIXELS
 
 MAX_LISTED = 6_000_000
 """Rows of all second halves together."""
@@ -25,6 +26,7 @@ MAX_CELLS = 40_000_000
 MAX_SETTINGS = 1 << 53
 """Counts are held in float64, which is exact up to here."""
 _UNLIMITED = 1 << 60
+_SIDE = MAX_PIXELS + 1
 
 
 class TooLargeError(Exception):
@@ -83,41 +85,60 @@ def halve(table: SpaceTable) -> Halves:
     Raises:
         TooLargeError: there are too many.
     """
-    one, two, three, four = table.blocks
-    first = _chain(_settings(one, 0), {s: _settings(two, s) for s in range(len(one.states_after))})
-    ends = {s: _with_head(_settings(four, s), table) for s in range(len(three.states_after))}
-    starts = {s: _settings(three, s) for s in range(len(two.states_after))}
-    rows = sum(len(ends[s]) for half in starts.values() for s in half.state.tolist())
-    if rows > MAX_LISTED or math.prod(n for b in table.blocks for n in b.choices) > MAX_SETTINGS:
+    if math.prod(n for block in table.blocks for n in block.choices) > MAX_SETTINGS:
         raise TooLargeError
-    return Halves(first, {s: _chain(half, ends) for s, half in starts.items()})
+    states = [_state(0, table.image)]
+    stages: list[dict[int, _Half]] = []
+    for block in table.blocks:
+        if len(states) * math.prod(block.choices) > MAX_LISTED:
+            raise TooLargeError
+        stages.append({state: _settings(block, state) for state in states})
+        states = sorted({after for half in stages[-1].values() for after in half.state.tolist()})
+    one, two, three, four = stages
+    ends = {state: _with_head(half, table) for state, half in four.items()}
+    start = one[_state(0, table.image)]
+    if _chained(start, two) + sum(_chained(half, ends) for half in three.values()) > MAX_LISTED:
+        raise TooLargeError
+    return Halves(_chain(start, two), {state: _chain(half, ends) for state, half in three.items()})
+
+
+def _state(width: Any, size: Any) -> Any:
+    """A map between blocks as a number: which of the block's widths, and its cells a side."""
+    return width * _SIDE + size
 
 
 def _settings(block: BlockTable, state: int) -> _Half:
     """Every setting of a block on one map."""
+    width_before, size = divmod(state, _SIDE)
     width, stride, entry, body, depth, dilation = (
         index.ravel() for index in np.indices(block.choices)
     )
-    params, macs, growth, factor, after = block.entries[state, width, stride, entry].T
-    layers = block.depths[depth]
-    of_body = layers[:, None] * block.bodies[after, body, dilation]
+    steps, layers = block.strides[stride], block.depths[depth]
+    after = -(-size // steps)
+    of_entry = block.entries[width_before, width, entry]
+    of_body = layers[:, None] * block.bodies[width, body, dilation]
     some = layers > 0
     separable = block.entry_separable[entry] | (block.body_separable[body, dilation] & some)
     dilated = block.body_dilated[body, dilation] & some
     rows = np.stack(
         [
-            params + of_body[:, 0],
-            macs + of_body[:, 1],
-            growth + of_body[:, 2] * factor,
-            factor,
-            after,
+            of_entry[:, 0] + of_body[:, 0],
+            (of_entry[:, 1] + of_body[:, 1]) * after * after,
+            of_entry[:, 2] + of_body[:, 2] * steps,
+            steps,
+            _state(width, after),
             SEPARABLE * separable + DILATED * dilated,
         ],
         axis=1,
     )
     rows, weight = np.unique(rows, axis=0, return_counts=True)
-    params, macs, growth, factor, after, traits = rows.T
-    return _Half(params, macs, growth, factor, after, traits, weight)
+    params, macs, growth, factor, states, traits = rows.T
+    return _Half(params, macs, growth, factor, states, traits, weight)
+
+
+def _chained(before: _Half, after: Mapping[int, _Half]) -> int:
+    """How many rows `_chain` makes."""
+    return sum(len(after[state]) for state in before.state.tolist())
 
 
 def _chain(before: _Half, after: Mapping[int, _Half]) -> _Half:
@@ -147,7 +168,7 @@ def _pairs(a: _Half, b: _Half) -> _Half:
 
 def _with_head(half: _Half, table: SpaceTable) -> _Half:
     """The output's parameters and MACs added; it pools, so its growth is not the limit's."""
-    head = table.heads[half.state]
+    head = table.heads[half.state // _SIDE]
     return _Half(
         half.params + head[:, 0], half.macs + head[:, 1], half.growth, half.factor, half.state,
         half.traits, half.weight,

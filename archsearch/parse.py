@@ -206,6 +206,8 @@ def _wanted(item: Any) -> str:
         return f"at least {context['min_length']} long"
     if kind in ("too_long", "string_too_long"):
         return f"at most {context['max_length']} long"
+    if kind == "value_error":  # our own validators'
+        return str(context["error"])
     message = str(item["msg"])
     return f"valid ({message[:1].lower()}{message[1:]})"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from archsearch.errors import Problem, shown
 from archsearch.spec import ActivationKind, Frozen, Spec
@@ -23,7 +23,16 @@ Width = Annotated[int, Field(strict=True, ge=4, le=4_096)]
 Stride = Annotated[int, Field(strict=True, ge=1, le=4)]
 Depth = Annotated[int, Field(strict=True, ge=0, le=16)]
 Dilation = Annotated[int, Field(strict=True, ge=1, le=8)]
-_AT_LEAST_ONE = Field(min_length=1, max_length=64)
+_AT_LEAST_ONE = Field(min_length=1, max_length=64, json_schema_extra={"uniqueItems": True})
+
+
+def _different(choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(choices)) < len(choices):
+        raise ValueError("a list of different choices")  # the parser says "must be"
+    return choices
+
+
+_Different = AfterValidator(_different)
 
 Value = int | str
 Knobs = Mapping[str, Value]
@@ -39,12 +48,12 @@ BOTTLENECK = 2
 class BlockSpace(Frozen):
     """The choices of one block."""
 
-    width: Annotated[tuple[Width, ...], _AT_LEAST_ONE]
+    width: Annotated[tuple[Width, ...], _AT_LEAST_ONE, _Different]
     """Channels out."""
-    stride: Annotated[tuple[Stride, ...], _AT_LEAST_ONE] = (1, 2)
+    stride: Annotated[tuple[Stride, ...], _AT_LEAST_ONE, _Different] = (1, 2)
     """Of the entry layer."""
-    entry: Annotated[tuple[Entry, ...], _AT_LEAST_ONE] = ("conv", "depthwise_separable")
-    body: Annotated[tuple[Body, ...], _AT_LEAST_ONE] = (
+    entry: Annotated[tuple[Entry, ...], _AT_LEAST_ONE, _Different] = ("conv", "depthwise_separable")
+    body: Annotated[tuple[Body, ...], _AT_LEAST_ONE, _Different] = (
         "conv",
         "residual",
         "depthwise_separable",
@@ -52,9 +61,9 @@ class BlockSpace(Frozen):
         "bottleneck",
     )
     """The kind of the layers after the entry."""
-    depth: Annotated[tuple[Depth, ...], _AT_LEAST_ONE] = (0, 1, 2, 3)
+    depth: Annotated[tuple[Depth, ...], _AT_LEAST_ONE, _Different] = (0, 1, 2, 3)
     """How many of them."""
-    dilation: Annotated[tuple[Dilation, ...], _AT_LEAST_ONE] = (1, 2)
+    dilation: Annotated[tuple[Dilation, ...], _AT_LEAST_ONE, _Different] = (1, 2)
     """Of the body's 3x3 kernels."""
 
 
@@ -69,7 +78,7 @@ class Space(Frozen):
     )
     block3: BlockSpace = BlockSpace(width=(48, 64, 80, 96))
     block4: BlockSpace = BlockSpace(width=(64, 96, 128, 160))
-    activation: Annotated[tuple[ActivationKind, ...], _AT_LEAST_ONE] = ("relu",)
+    activation: Annotated[tuple[ActivationKind, ...], _AT_LEAST_ONE, _Different] = ("relu",)
 
 
 BLOCKS = tuple(name for name in Space.model_fields if name.startswith("block"))

@@ -77,6 +77,5 @@ def _choices(accounting: Accounting) -> Grid:
 
 
 def _percent(share: Share) -> str:
-    if share.count is not None:
-        return f"{100 * share.fraction:.3g} %"
-    return f"{100 * share.fraction:.3g} % ({100 * share.low:.2g} to {100 * share.high:.2g})"
+    fraction, low, high = (f"{100 * f:.3g}" for f in (share.fraction, share.low, share.high))
+    return f"{fraction} %" if share.count is not None else f"{fraction} % ({low} to {high})"

@@ -27,7 +27,7 @@ from tests.conftest import Cli
 
 NO_LIMITS = Constraints(**dict.fromkeys(Constraints.model_fields))
 
-WIDTHS = st.lists(st.integers(4, 40), min_size=1, max_size=2)
+WIDTHS = st.lists(st.integers(4, 40), min_size=1, max_size=2, unique=True)
 BODIES = [
     "conv", "residual", "depthwise_separable", "residual_depthwise_separable", "bottleneck",
 ]  # fmt: skip
@@ -226,6 +226,14 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     missing = cli("space", tmp_path / "none.toml")
     assert (missing.status, missing.out) == (2, "")
     assert "no such study file" in missing.err
+
+
+def test_a_choice_twice_is_a_problem(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text('name = "x"\n[space.block1]\nwidth = [8, 16, 8]\n')
+    result = cli("space", path)
+    assert result.status == 2
+    assert "space.block1.width  must be a list of different choices, got [8, 16, 8]" in result.err
 
 
 def test_the_same_seed_gives_the_same_accounting() -> None:
