@@ -88,6 +88,11 @@ class Accounting:
         return self.feasible.count is not None
 
     @property
+    def hopeless(self) -> bool:
+        """Whether it is certain that nothing keeps all limits."""
+        return self.feasible.count == 0
+
+    @property
     def drops(self) -> list[Choice]:
         """Choices without which a larger share would fit, those that gain most first."""
         gains = []
@@ -143,19 +148,26 @@ def advice(accounting: Accounting) -> list[str]:
         figure = RULES[name].field
         if not share.fraction and figure in accounting.quantiles:
             least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
+            none = "no setting" if share.count is not None else f"none of {SAMPLES:,} drawn"
             told.append(
-                f"no setting keeps {name} {accounting.limits[name]:,}: the space reaches from "
+                f"{none} keeps {name} {accounting.limits[name]:,}: "
+                f"{'the space reaches' if share.count is not None else 'they reach'} from "
                 f"{least:,} to {most:,}"
             )
     if accounting.without:
         costliest = max(accounting.without, key=lambda name: accounting.without[name].fraction)
         fraction = accounting.without[costliest].fraction
         if fraction > accounting.feasible.fraction:
-            told.append(f"{costliest} costs most: {fraction:.3%} keep the other limits")
+            told.append(f"{costliest} costs most: {percent(fraction)} % keep all other limits")
     if drops := accounting.drops[:_DROPS_TOLD]:
         listed = ", ".join(f"{choice.knob} = {choice.value}" for choice in drops)
         told.append(f"to keep {accounting.choices_of}, dropping {listed} helps most")
     return told
+
+
+def percent(fraction: float) -> str:
+    """Three figures of a share."""
+    return f"{100 * fraction:.3g}"
 
 
 def keeps(columns: Columns, rules: ActiveRules) -> Booleans:

@@ -8,6 +8,7 @@ from functools import cached_property
 from archsearch.cautions import Caution, cautions
 from archsearch.network import FeatureMap, Join, Network, Trunk
 from archsearch.ops import Pair
+from archsearch.pixels import Sights, follow
 from archsearch.resolve import resolve
 from archsearch.rows import STARTS_ROW, Row, map_bytes, rows_of
 from archsearch.spec import Spec
@@ -56,20 +57,20 @@ class Analysis:
         """(height, width) in pixels, of the logits."""
         return self.totals.receptive_field_with_gap
 
+    @cached_property
+    def sights(self) -> Sights | None:
+        """Which pixels every map sees; None where the network is too large to follow."""
+        return follow(self.network)
+
     @property
     def clipped(self) -> Pair | None:
-        """(height, width) the most pixels, first to last, that a cell of that map sees.
-
-        None where the network is too large to follow pixel by pixel.
-        """
-        before = [row for row in self.rows if row.after.gate is None and not row.after.flat]
-        seen = before[-1].seen if before else self.rows[-1].seen
-        return seen.clipped if seen else None
+        """(height, width) the most pixels, first to last, that a cell of that map sees."""
+        return self.sights.gate.clipped if self.sights else None
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """The layers, block by block."""
-        return rows_of(self.network)
+        return rows_of(self.network, self.sights)
 
     @cached_property
     def peak_activation_bytes(self) -> int:
@@ -79,7 +80,7 @@ class Analysis:
     @cached_property
     def cautions(self) -> tuple[Caution, ...]:
         """What no limit forbids and its author should know."""
-        return tuple(cautions(self.network, self.rows))
+        return tuple(cautions(self.network, self.rows, self.sights))
 
 
 def analyze(spec: Spec) -> Analysis:
@@ -91,18 +92,30 @@ def analyze(spec: Spec) -> Analysis:
     return Analysis(resolve(spec))
 
 
-def _peak_bytes(trunk: Trunk, image: FeatureMap, held: int) -> int:
-    """The most alive at once: an operation's input and output, and what branches hold back."""
-    peak = held + map_bytes(image)
+def _peak_bytes(trunk: Trunk, image: FeatureMap, held: int, *, kept: bool = False) -> int:
+    """The most alive at once: an operation's input and output, and what branches hold back.
+
+    Args:
+        trunk: what runs.
+        image: its input.
+        held: bytes that others wait for.
+        kept: whether they wait for the input too, so that it is among `held`.
+    """
+    peak = held + (0 if kept else map_bytes(image))
     for node in trunk:
         if isinstance(node, Join):
+            mine = 0 if kept else map_bytes(node.before)
+            same = any(not branch for branch in node.branches)  # the input is a result itself
             waiting = held
             for i, branch in enumerate(node.branches):
-                # The input stays for the branches to come; a finished branch waits for the merge.
-                keeps_input = map_bytes(node.before) if i + 1 < len(node.branches) else 0
-                peak = max(peak, _peak_bytes(branch, node.before, waiting + keeps_input))
-                waiting += map_bytes(branch[-1].after if branch else node.before)
-            peak = max(peak, waiting + map_bytes(node.after))
+                wanted = same or kept or i + 1 < len(node.branches)
+                inside = waiting + (mine if wanted else 0)
+                peak = max(peak, _peak_bytes(branch, node.before, inside, kept=wanted))
+                waiting += map_bytes(branch[-1].after) if branch else 0
+            peak = max(peak, waiting + (mine if same else 0) + map_bytes(node.after))
         elif isinstance(node.op, STARTS_ROW):
-            peak = max(peak, held + map_bytes(node.before) + map_bytes(node.after))
+            peak = max(peak, held + (0 if kept else map_bytes(node.before)) + map_bytes(node.after))
+        elif kept:  # it would work in place, but others want its input: a copy
+            peak = max(peak, held + map_bytes(node.after))
+        kept = False
     return peak

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,7 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,26 +66,37 @@ def lines_of(path: str) -> Iterator[Line]:
 
 def _lines(file: BinaryIO, path: str) -> Iterator[Line]:
     source = source_name(path)
-    first = file.readline(MAX_BYTES + 1)
-    if not path.endswith(_SUFFIXES) and not _whole(first):
-        yield source, first + file.read(MAX_BYTES + 1 - len(first))
+    numbered = _numbered(file)
+    start = list(islice(numbered, 2))
+    if not path.endswith(_SUFFIXES) and _one_spec([line for _, line in start]):
+        text = b"".join(line for _, line in start)
+        yield source, text + file.read(MAX_BYTES + 1 - len(text))
         return
-    number, line, found = 1, first, False
-    while line:
-        if line.strip():
-            yield f"{source}:{number}", line
-            found = True
-        while line and not line.endswith(b"\n"):  # what is left of one too long
-            line = file.readline(MAX_BYTES)
-        number, line = number + 1, file.readline(MAX_BYTES + 1)
-    if not found:
+    for number, line in chain(start, numbered):
+        yield f"{source}:{number}", line
+    if not start:
         yield source, b""
 
 
-def _whole(line: bytes) -> bool:
-    """Whether a line looks like a JSON object from end to end."""
-    text = line.strip()
-    return text.startswith(b"{") and text.endswith(b"}")
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, with their numbers; one too long is cut."""
+    number = 0
+    while line := file.readline(MAX_BYTES + 1):
+        number += 1
+        if line.strip():
+            yield number, line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_BYTES)
+
+
+def _one_spec(start: list[bytes]) -> bool:
+    """Whether two lines begin one JSON object that goes over several lines.
+
+    Then the first opens it without closing it, and the second, inside it, opens no other.
+    """
+    first, *second = (line.strip() for line in start) if start else (b"",)
+    opened = first.startswith(b"{") and not first.endswith(b"}")
+    return opened and not (second and second[0].startswith(b"{"))
 
 
 def judge_lines(
@@ -98,7 +114,7 @@ def judge_lines(
         return
     stream = iter(lines)
     tasks = iter(lambda: list(islice(stream, LINES_A_TASK)), list[Line]())
-    with ProcessPoolExecutor(jobs, initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_start_worker) as pool:
         waiting: deque[Future[list[Judged]]] = deque()
         try:
             for task in tasks:
@@ -115,8 +131,17 @@ def judge_lines(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Nobody else would wake a worker whose parent was killed."""
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _judge_task(limits: str, brief: bool, task: list[Line]) -> list[Judged]:
@@ -141,18 +166,19 @@ def _judge_of(limits: str, brief: bool) -> Callable[[str, str], Judged]:
 
     def totals(text: str, source: str) -> Judged:
         screened = screen(text, source)
-        return Judged(0 if screened.accepted else 1, json.dumps(_brief_data(screened)))
+        return Judged(0 if screened.accepted else 1, json.dumps(_brief_data(source, screened)))
 
     def everything(text: str, source: str) -> Judged:
         verdict = verdict_on(text, source, constraints)
-        return Judged(0 if verdict.accepted else 1, json.dumps(verdict_data(verdict)))
+        return Judged(0 if verdict.accepted else 1, json.dumps(verdict_data(source, verdict)))
 
     return totals if brief else everything
 
 
-def _brief_data(screened: Screened) -> dict[str, object]:
+def _brief_data(source: str, screened: Screened) -> dict[str, object]:
     totals = screened.totals
     return {
+        "file": source,
         "name": screened.name,
         "verdict": "accepted" if screened.accepted else "rejected",
         "params": totals.params,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from archsearch import ops
 from archsearch.network import Join, Network, Node, Trunk, is_global_avg_pool
+from archsearch.pixels import Seen, Sights
 from archsearch.rows import Row
+
+_BRANCH = re.compile(r"\.(body|branches)\.")
 
 
 class Caution(NamedTuple):
@@ -24,16 +29,17 @@ class Caution(NamedTuple):
     message: str
 
 
-def cautions(network: Network, rows: Sequence[Row]) -> Iterator[Caution]:
+def cautions(network: Network, rows: Sequence[Row], sights: Sights | None) -> Iterator[Caution]:
     """All there is to know, in the order of the layers by kind."""
     yield from _misaligned(network.trunk)
     yield from _single_cell(network)
     yield from _blind_cells(rows)
     yield from _dead_weights(rows)
-    yield from _gridding(rows)
+    if sights:
+        yield from _gridding(rows, sights.gate)
     yield from _unproductive(rows)
     yield from _off_centre(rows)
-    if any(row.seen is None for row in rows):
+    if sights is None:
         height, width = network.image.size
         yield Caution(
             "not-followed",
@@ -66,8 +72,15 @@ def _listed(centres: set[tuple[float, float]]) -> str:
 
 def _single_cell(network: Network) -> Iterator[Caution]:
     """A map that strides shrink to one cell while kernels larger than one still follow."""
-    collapsed: Node | None = None
-    for node in network.nodes():
+    yield from islice(_on_single_cells(network.trunk, None), 1)
+
+
+def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[Caution]:
+    for node in trunk:
+        if isinstance(node, Join):
+            for branch in node.branches:
+                yield from _on_single_cells(branch, collapsed)
+            continue
         op = node.op
         if collapsed and isinstance(op, ops.Conv2d) and max(op.kernel_size) > 1:
             yield Caution(
@@ -77,26 +90,24 @@ def _single_cell(network: Network) -> Iterator[Caution]:
                 f"{op.kernel_size[1]} kernel at {node.place} meets padding alone around it; "
                 "use fewer strides or a smaller kernel",
             )
-            return
         shrinks = node.before.cells > 1 and node.after.cells == 1
         if shrinks and isinstance(op, ops.Conv2d | ops.Pool2d) and not is_global_avg_pool(node):
             collapsed = node
 
 
 def _blind_cells(rows: Sequence[Row]) -> Iterator[Caution]:
-    """Where they come to be: a layer that only hands them on is not told."""
-    before = 0
+    """Where they come to be: a layer that only hands its input's on is not told."""
     for row in rows:
-        blind = row.seen.blind_cells if row.seen else 0
-        if blind > before:
+        if not row.sight or not row.window:
+            continue
+        if row.sight.after.blind_cells > row.sight.before.blind_cells:
             yield Caution(
                 "blind-cells",
                 row.place,
-                f"{blind:,} of {row.after.cells:,} cells see no image pixel, only padding, and "
-                "count all the same in pooling and norms; use less padding here "
-                "(a 1x1 kernel needs none)",
+                f"{row.sight.after.blind_cells:,} of {row.after.cells:,} cells see no image "
+                "pixel, only padding, and count all the same in pooling and norms; use less "
+                "padding here (a 1x1 kernel needs none)",
             )
-        before = blind
 
 
 def _dead_weights(rows: Sequence[Row]) -> Iterator[Caution]:
@@ -111,42 +122,47 @@ def _dead_weights(rows: Sequence[Row]) -> Iterator[Caution]:
             )
 
 
-def _gridding(rows: Sequence[Row]) -> Iterator[Caution]:
-    """Holes that are still there at the last map before global pooling."""
+def _gridding(rows: Sequence[Row], gate: Seen) -> Iterator[Caution]:
+    """Holes that are still there at the last map before global pooling: where they came first."""
     since: Row | None = None
-    last: Row | None = None
     for row in rows:
-        if row.after.gate is not None or row.after.flat or row.seen is None:
-            break
-        since = (since or row) if max(row.seen.skipped) else None
-        last = row
-    if since and last and last.seen:
+        if row.sight and row.after.gate is None:
+            skips_before, skips = max(row.sight.before.skipped), max(row.sight.after.skipped)
+            if skips > skips_before:
+                since = since or row
+            elif skips_before and not skips:
+                since = None
+    if since and max(gate.skipped):
         yield Caution(
             "gridding",
             since.place,
-            f"from here on cells skip pixels between the first and the last that they see "
-            f"(up to {max(last.seen.skipped)} of {max(last.seen.clipped)} before global "
-            "pooling): the receptive field is wide but sparse; vary the dilations "
-            "(1, 2, 3 instead of 2, 2, 2) or add an undilated layer",
+            "from here on cells skip pixels between the first and the last that they see "
+            f"(up to {max(gate.skipped)} of {max(gate.clipped)} before global pooling): the "
+            "receptive field is wide but sparse; vary dilations (1, 2, 3 instead of 2, 2, 2), or "
+            "put an undilated kernel as wide as the stride before it",
         )
 
 
 def _unproductive(rows: Sequence[Row]) -> Iterator[Caution]:
     found = [row for row in rows if row.unproductive]
     if found:
-        field, image = min(found[0].before.rf), found[0].image
+        field, (height, width) = min(found[0].before.rf), found[0].image
         others = f" and {len(found) - 1} after it get" if len(found) > 1 else " gets"
         yield Caution(
             "unproductive-layers",
             found[0].place,
-            f"this convolution{others} input whose every cell already spans the "
-            f"{image[0]}x{image[1]} image (receptive field {field}): no context is left to add, "
-            "and such layers seldom raise accuracy; stride later or spend the parameters earlier",
+            f"this convolution{others} input whose receptive field ({field}) already covers the "
+            f"{height}x{width} image: little context is left to add, and such layers seldom raise "
+            "accuracy; stride later or spend the parameters earlier",
         )
 
 
 def _off_centre(rows: Sequence[Row]) -> Iterator[Caution]:
-    maps = [row for row in rows if row.after.gate is None and not row.after.flat]
+    maps = [
+        row
+        for row in rows
+        if row.after.gate is None and not row.after.flat and not _BRANCH.search(row.place)
+    ]
     if not maps:
         return
     last = maps[-1]

@@ -101,6 +101,8 @@ def from_json(model: type[M], text: str, source: str) -> M:
             why = str(bad)
             if "recursion limit" in why:
                 why = f"nested too deeply ({why})"
+            if "trailing characters" in why and source.endswith((".ndjson", ".jsonl")):
+                why = "it has a spec a line; validate it with --format ndjson"
             raise InputError(source, [Problem("", "json", f"is not valid JSON: {why}")]) from error
         if isinstance(raw, dict) and "$schema" in raw:
             return from_mapping(model, raw, source)

@@ -13,7 +13,7 @@ from operator import or_
 from typing import NamedTuple
 
 from archsearch import ops
-from archsearch.network import FeatureMap, Join, Network, Trunk, walk
+from archsearch.network import FeatureMap, Join, Network, Node, Trunk, walk
 from archsearch.ops import Pair
 
 MAX_WORK = 4_000_000
@@ -33,14 +33,36 @@ class Seen(NamedTuple):
         clipped: (height, width) the most pixels, first to last, that one cell sees; 0 if blind.
         skipped: (height, width) the most pixels between a cell's first and last that it does
             not see.
-        dead_weights: kernel weights of the convolution that made the map which meet no cell
-            that sees a pixel, at any position.
     """
 
     blind_cells: int
     clipped: Pair
     skipped: Pair
-    dead_weights: int = 0
+
+
+class Sight(NamedTuple):
+    """What an operation or join meets and leaves.
+
+    Attributes:
+        dead_weights: kernel weights of a convolution that at no position meet a cell that sees
+            a pixel.
+    """
+
+    before: Seen
+    after: Seen
+    dead_weights: int
+
+
+class Sights(NamedTuple):
+    """What a network's maps see.
+
+    Attributes:
+        nodes: by the `id` of a network's operation or join.
+        gate: the last map before global pooling; over branches that pool, the most of any.
+    """
+
+    nodes: Mapping[int, Sight]
+    gate: Seen
 
 
 class _Field(NamedTuple):
@@ -62,22 +84,29 @@ class _TooLargeError(Exception):
     """The fields are too many to follow."""
 
 
-def follow(network: Network) -> Mapping[int, Seen]:
-    """What every operation's and join's output sees, by the `id` of its node.
+def follow(network: Network) -> Sights | None:
+    """What every map sees; None where the network is too large to follow (`MAX_WORK`).
 
-    Squeeze-excite's gate is left out, as it is from the receptive field. Empty where the network
-    is too large to follow (`MAX_WORK`).
+    Squeeze-excite's gate is left out, as it is from the receptive field.
     """
     if _work(network) > MAX_WORK:
-        return {}
+        return None
     image = network.image
-    field = _Field(_pixels(image.height.size), _pixels(image.width.size))
-    seen: dict[int, Seen] = {}
+    fields = (_Field(_pixels(image.height.size), _pixels(image.width.size)),)
+    nodes: dict[int, Sight] = {}
     try:
-        _follow(network.trunk, (field,), seen)
+        end = _follow(network.trunk, _At(fields, _measure(fields), None), nodes)
     except _TooLargeError:
-        return {}
-    return seen
+        return None
+    return Sights(nodes, end.gate or end.seen)
+
+
+class _At(NamedTuple):
+    """Where `_follow` is: a map's fields, what they see, and what the gate saw once it is past."""
+
+    fields: _Fields
+    seen: Seen
+    gate: Seen | None
 
 
 def _pixels(size: int) -> Masks:
@@ -94,28 +123,48 @@ def _work(network: Network) -> int:
     return cells * words
 
 
-def _follow(trunk: Trunk, fields: _Fields, seen: dict[int, Seen]) -> _Fields:
-    last: tuple[_Fields, Seen] | None = None
+def _follow(trunk: Trunk, at: _At, nodes: dict[int, Sight]) -> _At:
     for node in trunk:
-        before = fields
         dead = 0
         if isinstance(node, Join):
-            fields = _union([_follow(branch, fields, seen) for branch in node.branches])
-        elif isinstance(node.op, ops.Conv2d | ops.Pool2d):
-            if isinstance(node.op, ops.Conv2d):
-                dead = _dead_weights(node.op, node.after, fields)
-            fields = tuple(_slide(node.op, node.after, field) for field in fields)
-        elif isinstance(node.op, ops.GlobalAvgPool | ops.Flatten):
-            fields = tuple(
-                _Field((reduce(or_, field.rows),), (reduce(or_, field.columns),))
-                for field in fields
-            )
-        if last is not None and fields is before and dead == 0:
-            seen[id(node)] = last[1]  # nothing moved: what follows a window sees what it saw
+            after = _join([_follow(branch, at, nodes) for branch in node.branches], at.gate)
         else:
-            seen[id(node)] = _measure(fields, dead)
-            last = (fields, _measure(fields, 0)) if dead else (fields, seen[id(node)])
+            if isinstance(node.op, ops.Conv2d):
+                dead = _dead_weights(node.op, node.after, at.fields)
+            fields = _moved(node, at.fields)
+            seen = at.seen if fields is at.fields else _measure(fields)
+            pools = at.gate is None and node.after.gate is not None
+            after = _At(fields, seen, at.seen if pools else at.gate)
+        nodes[id(node)] = Sight(at.seen, after.seen, dead)
+        at = after
+    return at
+
+
+def _moved(node: Node, fields: _Fields) -> _Fields:
+    op = node.op
+    if isinstance(op, ops.Conv2d | ops.Pool2d):
+        return tuple(_slide(op, node.after, field) for field in fields)
+    if isinstance(op, ops.GlobalAvgPool | ops.Flatten):
+        return tuple(
+            _Field((reduce(or_, field.rows),), (reduce(or_, field.columns),)) for field in fields
+        )
     return fields
+
+
+def _join(ends: list[_At], gate: Seen | None) -> _At:
+    fields = _union([end.fields for end in ends])
+    if gate is None and any(end.gate for end in ends):
+        gates = [end.gate or end.seen for end in ends]
+        gate = Seen(
+            max(seen.blind_cells for seen in gates),
+            _most([seen.clipped for seen in gates]),
+            _most([seen.skipped for seen in gates]),
+        )
+    return _At(fields, _measure(fields), gate)
+
+
+def _most(pairs: list[Pair]) -> Pair:
+    return max(height for height, _ in pairs), max(width for _, width in pairs)
 
 
 def _union(branches: list[_Fields]) -> _Fields:
@@ -211,9 +260,9 @@ def _or_where(pairs: list[tuple[int, int]], bit: int) -> int:
     return reduce(or_, (columns for rows, columns in pairs if rows >> bit & 1), 0)
 
 
-def _measure(fields: _Fields, dead_weights: int) -> Seen:
+def _measure(fields: _Fields) -> Seen:
     if len(fields) == 1:
-        return _measure_one(fields[0], dead_weights)
+        return _measure_one(fields[0])
     height = [field.rows for field in fields]
     width = [field.columns for field in fields]
     rows, columns = list(_per_cell(height, width)), list(_per_cell(width, height))
@@ -221,18 +270,17 @@ def _measure(fields: _Fields, dead_weights: int) -> Seen:
         blind_cells=_blind_cells(fields),
         clipped=(max(map(_extent, rows), default=0), max(map(_extent, columns), default=0)),
         skipped=(max(map(_skipped, rows), default=0), max(map(_skipped, columns), default=0)),
-        dead_weights=dead_weights,
     )
 
 
-def _measure_one(field: _Field, dead_weights: int) -> Seen:
+def _measure_one(field: _Field) -> Seen:
     rows, columns = _along(field.rows), _along(field.columns)
     sighted = rows.sighted * columns.sighted
     blind = len(field.rows) * len(field.columns) - sighted
     if not sighted:
-        return Seen(blind, (0, 0), (0, 0), dead_weights)
+        return Seen(blind, (0, 0), (0, 0))
     clipped, skipped = (rows.clipped, columns.clipped), (rows.skipped, columns.skipped)
-    return Seen(blind, clipped, skipped, dead_weights)
+    return Seen(blind, clipped, skipped)
 
 
 class _Along(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from archsearch import ops
 from archsearch.network import FeatureMap, Join, Network, Node, Trunk
 from archsearch.ops import Pair
-from archsearch.pixels import Seen, follow
+from archsearch.pixels import Seen, Sight, Sights
 
 BYTES_PER_ACTIVATION = 4
 """fp32."""
@@ -25,7 +25,8 @@ class Row(NamedTuple):
         window: the operation that moved a window over the map, where there is one.
         params: learnable scalars.
         macs: multiply-accumulates of convolutions and linear layers, for one image.
-        seen: which pixels its output's cells see; null where that is too large to follow.
+        sight: which pixels its input's and its output's cells see; None where that is too large
+            to follow.
         image: (height, width) of the image.
     """
 
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     after: FeatureMap
     params: int
     macs: int
-    seen: Seen | None
+    sight: Sight | None
     image: Pair
 
     @property
@@ -54,11 +55,16 @@ class Row(NamedTuple):
     @property
     def dead_weights(self) -> int:
         """Kernel weights that meet no cell that sees a pixel; 0 too where not followed."""
-        return self.seen.dead_weights if self.seen else 0
+        return self.sight.dead_weights if self.sight else 0
+
+    @property
+    def seen(self) -> Seen | None:
+        """Which pixels its output's cells see."""
+        return self.sight.after if self.sight else None
 
     @property
     def unproductive(self) -> bool:
-        """A convolution wider than 1x1 whose every input cell already spans the image.
+        """A convolution wider than 1x1 whose input's receptive field already covers the image.
 
         Source: Richter, Schöning, Wiedenroth, Krumnack, "Should You Go Deeper? Optimizing
         Convolutional Neural Network Architectures without Training", ICMLA 2021.
@@ -90,14 +96,14 @@ class Row(NamedTuple):
         return (bottom - top) / 2, (right - left) / 2
 
 
-def rows_of(network: Network) -> tuple[Row, ...]:
+def rows_of(network: Network, sights: Sights | None) -> tuple[Row, ...]:
     """The layers, block by block."""
     names = [block.name for block in network.spec.blocks] + ["output"]
-    seen = follow(network)
+    nodes = sights.nodes if sights else {}
     return tuple(
         row
         for name, section in zip(names, network.sections, strict=True)
-        for row in _Rows(name, network.image.size, seen).of(section)
+        for row in _Rows(name, network.image.size, nodes).of(section)
     )
 
 
@@ -112,7 +118,7 @@ class _Rows:
 
     block: str
     image: Pair
-    seen: Mapping[int, Seen]
+    sights: Mapping[int, Sight]
 
     def of(self, trunk: Trunk) -> Iterator[Row]:
         group: list[Node] = []
@@ -130,9 +136,9 @@ class _Rows:
             yield self._row(group)
 
     def _join(self, node: Join) -> Row:
-        seen = self.seen.get(id(node))
+        sight = self.sights.get(id(node))
         return Row(
-            self.block, node.place, node.merge, None, node.before, node.after, 0, 0, seen,
+            self.block, node.place, node.merge, None, node.before, node.after, 0, 0, sight,
             self.image,
         )  # fmt: skip
 
@@ -147,7 +153,7 @@ class _Rows:
             group[-1].after,
             params=sum(ops.params(node.op) for node in group),
             macs=sum(ops.macs(node.op, node.after.cells) for node in group),
-            seen=self.seen.get(id(first)),
+            sight=self.sights.get(id(first)),
             image=self.image,
         )
 

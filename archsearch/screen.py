@@ -35,6 +35,7 @@ _NAMED = re.compile(
     r'\s*\{\s*(?:"format"\s*:\s*1\s*,\s*)?"name"\s*:\s*"([^"\\\x00-\x1f]{1,200})"\s*,'
 )
 """The start of a spec whose name needs no reading."""
+_DETACHED = re.compile(r'"layers"\s')
 _BLANK = " \t\r\n"
 _PLACEHOLDER = "name"
 _MARSHAL_VERSION = 2
@@ -152,7 +153,9 @@ class Screen:
         blocks, image = outline.blocks, outline.input
         order = (*[block.layers[0] for block in blocks], outline.output.layers[0])
         again = outline.name != _PLACEHOLDER or len({block.name for block in blocks}) < len(blocks)
-        if again or len(order) != len(tails):
+        # A number that the text itself gave (`"layers" : [0]` is not cut) is not one of ours.
+        own = any(_DETACHED.search(part) for part in around)
+        if again or own or sorted(order) != list(range(len(tails))):
             raise _UnusualError
         at = (image.channels, image.height, image.width, False)
         found = _Frame(order, at, outline.classes)

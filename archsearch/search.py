@@ -153,7 +153,7 @@ class _Driver:
             return
         found = account(self.config.space, self.config.constraints, seed=self.config.seed)
         self.notify(SpaceCounted(found))
-        if not found.feasible.fraction:
+        if found.hopeless:
             raise HopelessSpaceError(
                 f"no setting of the space is within the limits: {'; '.join(advice(found))}"
             )

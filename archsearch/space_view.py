@@ -6,7 +6,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from archsearch.accounting import FRACTIONS, Accounting, Share, advice
+from archsearch.accounting import FRACTIONS, Accounting, Share, advice, percent
 from archsearch.page import Grid, Line, Page
 
 _TITLES = {"params": "parameters", "macs": "MACs", "receptive_field": "receptive field"}
@@ -71,11 +71,11 @@ def _choices(accounting: Accounting) -> Grid:
     title = f"by choice, % that keep {accounting.choices_of} (of {accounting.samples:,} drawn)"
     rows = []
     for knob, group in groupby(accounting.choices, key=lambda choice: choice.knob):
-        shares = [f"{choice.value}: {100 * choice.feasible.fraction:.2g}" for choice in group]
+        shares = [f"{choice.value}: {percent(choice.feasible.fraction)}" for choice in group]
         rows.append((knob, "   ".join(shares)))
     return Grid(rows, frozenset({0, 1}), ("knob", title))
 
 
 def _percent(share: Share) -> str:
-    fraction, low, high = (f"{100 * f:.3g}" for f in (share.fraction, share.low, share.high))
+    fraction, low, high = (percent(f) for f in (share.fraction, share.low, share.high))
     return f"{fraction} %" if share.count is not None else f"{fraction} % ({low} to {high})"

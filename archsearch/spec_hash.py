@@ -32,21 +32,26 @@ def _canonical(trunk: Trunk) -> list[dict[str, Any]]:
             if len(branches) == 1:
                 out += branches[0]
             else:
-                if node.merge == "add" and not node.split:  # a sum has no order, nor brackets
-                    branches = [term for branch in branches for term in _terms(branch)]
-                    branches.sort(key=json.dumps, reverse=True)
+                if not node.split:  # neither sums nor lists need brackets
+                    parts = [part for branch in branches for part in _parts(branch, node.merge)]
+                    # ... and a sum has no order
+                    branches = _sorted(parts) if node.merge == "add" else parts
                 out.append({"op": node.merge, "split": node.split, "branches": branches})
         elif not _changes_nothing(node):
             out.append(_canonical_op(node))
     return out
 
 
-def _terms(branch: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """What a branch adds to a sum: more than one term where it is a sum itself."""
-    if len(branch) == 1 and branch[0]["op"] == "add" and not branch[0]["split"]:
-        terms: list[list[dict[str, Any]]] = branch[0]["branches"]
-        return terms
+def _parts(branch: list[dict[str, Any]], merge: str) -> list[list[dict[str, Any]]]:
+    """What a branch adds to a merge: more than one part where it is such a merge itself."""
+    if len(branch) == 1 and branch[0]["op"] == merge and not branch[0]["split"]:
+        parts: list[list[dict[str, Any]]] = branch[0]["branches"]
+        return parts
     return [branch]
+
+
+def _sorted(branches: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+    return sorted(branches, key=json.dumps, reverse=True)
 
 
 def _changes_nothing(node: Node) -> bool:

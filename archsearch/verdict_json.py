@@ -12,10 +12,14 @@ from archsearch.rows import Row
 Number = TypeVar("Number", int, float)
 
 
-def verdict_data(verdict: Verdict) -> dict[str, Any]:
-    """One object a spec; sizes in pixels, `macs` for one image, bytes for fp32 and one image."""
+def verdict_data(source: str, verdict: Verdict) -> dict[str, Any]:
+    """One object a spec, which came from `source`.
+
+    Sizes in pixels, `macs` for one image, bytes for fp32 and one image.
+    """
     analysis = verdict.analysis
     return {
+        "file": source,
         "name": analysis.spec.name,
         "spec_hash": analysis.spec_hash,
         "verdict": "accepted" if verdict.accepted else "rejected",
@@ -78,7 +82,7 @@ def _seen_data(row: Row) -> dict[str, Any]:
         "receptive_field_clipped": axes_data(seen.clipped) if seen else None,
         "skipped_pixels": axes_data(seen.skipped) if seen else None,
         "blind_cells": seen.blind_cells if seen else None,
-        "dead_weights": seen.dead_weights if seen else None,
+        "dead_weights": row.dead_weights if seen else None,
     }
 
 

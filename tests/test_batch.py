@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +92,16 @@ def test_a_spec_over_several_lines_is_one(cli: Cli) -> None:
     ]
 
 
+@pytest.mark.parametrize("first", ["not json", "", "  ", '{"name": "cut', "{", "[1, 2", "}"])
+def test_a_broken_first_line_is_one_broken_line(first: str, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "specs.txt"
+    path.write_text(f"{first}\n{compact(SEEDS[1], 'a')}\n{compact(SEEDS[1], 'b')}\n")
+    result = cli("validate", path, "--format", "ndjson", "--brief")
+    names = [json.loads(line).get("name") for line in result.out.splitlines()]
+    assert names == ([None] if first.strip() else []) + ["a", "b"]
+    assert result.status == (2 if first.strip() else 0)
+
+
 def test_a_file_that_cannot_be_read_does_not_stop_the_others(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     result = cli("validate", tmp_path / "none", tmp_path / "empty", SEEDS[0], "--format", "ndjson")
@@ -140,9 +154,33 @@ def test_a_worker_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         list(judge_lines(lines, Constraints(), brief=True, jobs=2))
 
 
-def _die(*_: object) -> None:
-    import os
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_workers_end_with_their_parent(sent: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "pipe.ndjson"
+    os.mkfifo(path)
+    command = [sys.executable, "-m", "archsearch", "validate", str(path), "--format", "ndjson"]
+    run = subprocess.Popen([*command, "--jobs", "2"], cwd=ROOT, stdout=-3, stderr=-3)
+    with path.open("w") as pipe:
+        pipe.write(f"{compact(SEEDS[1], 'a')}\n" * 2_000)  # work for both, and no end
+        pipe.flush()
+        workers = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+        until(lambda: len(workers.read_text().split()) == 2)
+        children = [Path("/proc") / pid for pid in workers.read_text().split()]
+        run.send_signal(sent)
+        assert run.wait(30) in (-sent, 130)
+        until(lambda: not any(child.exists() for child in children))
 
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait for something that must come, half a minute at most."""
+    for _ in range(300):
+        if done():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come")
+
+
+def _die(*_: object) -> None:
     os._exit(9)
 
 

@@ -101,6 +101,22 @@ BROKEN = [
 ]
 
 
+@pytest.mark.parametrize("own", ["[1]", "[-1]", "[99]", "[0]", "[]", "[true]", "[[1]]"])
+@pytest.mark.parametrize("gap", ["", " ", "\n"])
+def test_a_list_written_twice(gap: str, own: str) -> None:
+    one = f'"layers"{gap}: {own}'
+    for text in (
+        spec(CONV).replace('"name": "b"', f'"name": "b", {one}'),
+        spec(CONV).replace("}]}], ", f'}}], {one}, "name": "b"}}], '),
+        spec(CONV).replace('"layers": [{"op": "glo', f'{one}, "layers": [{{"op": "glo'),
+        spec(CONV).replace('pool"}]}', f'pool"}}], {one}}}'),
+    ):
+        assert json.loads(text)
+        assert one in text
+        for screen in (REMEMBERS, Screen(Constraints())):
+            assert screened(screen, text) == thorough(text)
+
+
 @pytest.mark.parametrize("text", BROKEN)
 def test_what_is_broken_is_told_as_ever(text: str) -> None:
     for valid in (spec(CONV), spec({**CONV, "out_channels": 10})):

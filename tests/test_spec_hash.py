@@ -24,6 +24,11 @@ BARE = {"norm": None, "activation": None, "bias": False}
 
 BODY = conv(out_channels=4, kernel_size=1)
 
+
+def concat(*branches: list[Json]) -> Json:
+    return {"op": "parallel", "branches": list(branches)}
+
+
 SAME: list[tuple[list[Json], list[Json]]] = [
     ([conv()], [conv(kernel_size=[3, 3], padding=1, bias=False, dropout_kind="channel")]),
     ([conv(kernel_size=1, dilation=3)], [conv(kernel_size=1)]),
@@ -53,6 +58,10 @@ SAME: list[tuple[list[Json], list[Json]]] = [
         [{"op": "parallel", "merge": "add", "branches": [[conv(out_channels=4)], []]}],
     ),
     ([conv(), {"op": "dropout", "p": 0.0}], [conv()]),
+    (
+        [concat([conv()], [concat([BODY], [])])],
+        [concat([conv()], [BODY], [])],
+    ),
     # (a + x) + b = a + b + x
     (
         [
@@ -75,6 +84,7 @@ SAME: list[tuple[list[Json], list[Json]]] = [
 ]
 
 OTHER: list[tuple[list[Json], list[Json]]] = [
+    ([concat([conv()], [BODY])], [concat([BODY], [conv()])]),
     ([conv()], [conv(bias=True)]),
     ([conv()], [conv(activation="silu")]),
     ([conv()], [conv(order="act_norm")]),

@@ -122,6 +122,26 @@ def test_names_cannot_write_on_the_terminal(cli: Cli, tmp_path: Path) -> None:
     assert cli("validate", path).out.startswith("a\\x1b[2Jb\\nc  ")
 
 
+@pytest.mark.parametrize(
+    ("call", "status"), [(f"{EVA8} >&-", 0), (f"{EVA8} 2>&-", 0), ("- <&-", 2), ("none 2>&-", 2)]
+)
+def test_closed_streams(call: str, status: int) -> None:
+    command = f"{sys.executable} -m archsearch validate {call}"
+    done = subprocess.run(
+        ["bash", "-c", command], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, "bug" in done.stderr) == (status, False)
+
+
+def test_a_spec_a_line_is_told_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "many.ndjson"
+    path.write_text(2 * f"{json.dumps(json.loads(EVA8.read_text()))}\n")
+    assert "validate it with --format ndjson" in cli("validate", path).err
+    assert (
+        "--explain is for the table" in cli("validate", EVA8, "--explain", "--format", "json").err
+    )
+
+
 def test_that_check_can_fail() -> None:
     assert "numpy" in modules_after(validating() + "\nimport numpy")
 

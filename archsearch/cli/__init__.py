@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from pathlib import Path
 
 from archsearch.errors import ArchsearchError
 
@@ -21,6 +22,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them
 
 def main() -> None:
     """Run the command line; whatever goes wrong is told in a sentence, never a traceback."""
+    _open_what_is_closed()
     try:
         _run(sys.argv[1:])
     except ArchsearchError as error:
@@ -44,6 +46,13 @@ def main() -> None:
             "run it again with ARCHSEARCH_DEBUG=1 and report the traceback",
             EXIT_BAD_INPUT,
         )
+
+
+def _open_what_is_closed() -> None:
+    """A shell may close standard streams (`>&-`); Python has None for them then."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (for good)
 
 
 def _end(message: str, status: int) -> None:

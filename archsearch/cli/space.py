@@ -35,4 +35,4 @@ def space(
     else:
         show(accounting_page(loaded.name, accounting))
     sys.stdout.flush()
-    raise typer.Exit(0 if accounting.feasible.high > 0 else 1)
+    raise typer.Exit(1 if accounting.hopeless else 0)

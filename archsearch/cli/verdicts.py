@@ -34,6 +34,8 @@ def validate_specs(
     limits = _limits(constraints, max_params, min_rf)
     if output == "ndjson":
         return _lines(specs, limits, brief=brief, jobs=jobs)
+    if explain and output != "table":
+        raise ArchsearchError("--explain is for the table; JSON has the figures it is made of")
     for given, option in ((brief, "--brief"), (jobs > 1, "--jobs")):
         if given:
             raise ArchsearchError(f"{option} is for --format ndjson; add that, or leave it out")
@@ -50,7 +52,7 @@ def validate_specs(
             printer.invalid(path, error)
             status = 2
         else:
-            printer.verdict(verdict)
+            printer.verdict(path, verdict)
             status = max(status, 0 if verdict.accepted else 1)
     printer.end()
     return status
@@ -89,13 +91,14 @@ class _Printer:
         self._format, self._explain, self._several = output, explain, several
         self._objects: list[dict[str, Any]] = []
 
-    def verdict(self, verdict: Verdict) -> None:
+    def verdict(self, path: str, verdict: Verdict) -> None:
         if self._format == "table":
             self._table(verdict)
             return
+        from archsearch.parse import source_name
         from archsearch.verdict_json import verdict_data
 
-        self._objects.append(verdict_data(verdict))
+        self._objects.append(verdict_data(source_name(path), verdict))
 
     def invalid(self, path: str, error: ArchsearchError) -> None:
         if self._format != "table":
