@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
@@ -106,7 +106,7 @@ def from_json(model: type[M], text: str, source: str) -> M:
             raise InputError(source, [Problem("", "json", f"is not valid JSON: {why}")]) from error
         if isinstance(raw, dict) and "$schema" in raw:
             return from_mapping(model, raw, source)
-        raise InputError(source, _problems(error, raw)) from error
+        raise InputError(source, _problems(error, raw, model)) from error
 
 
 def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
@@ -120,7 +120,7 @@ def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise InputError(source, _problems(error, raw)) from error
+        raise InputError(source, _problems(error, raw, model)) from error
 
 
 def from_toml(model: type[M], text: str, source: str) -> M:
@@ -137,14 +137,69 @@ def from_toml(model: type[M], text: str, source: str) -> M:
     return from_mapping(model, raw, source)
 
 
-def _problems(error: ValidationError, raw: object) -> list[Problem]:
+def _problems(error: ValidationError, raw: object, model: type[BaseModel]) -> list[Problem]:
     """One problem a place: the branches of a union are told together."""
     by_place: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):
         if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
             continue  # long enough, but for its invalid items, which are told themselves
         by_place.setdefault(_place(item["loc"], raw, item["type"]), []).append(item)
-    return [_problem(place, items) for place, items in by_place.items()]
+    for place, items in list(by_place.items()):
+        whole = by_place.get(place.rpartition(".")[0], [])
+        if place[-1:] == "1" and items[0]["type"] == "missing" and whole:
+            # [2] where [2, 2] could be: told of the pair, not of its second half
+            del by_place[place]
+            whole.append({"type": "tuple_type", "input": whole[0]["input"]})
+    return [
+        _unknown_key(place, raw, model)
+        if items[0]["type"] == "extra_forbidden"
+        else _problem(place, items)
+        for place, items in by_place.items()
+    ]
+
+
+def _unknown_key(place: str, raw: object, model: type[BaseModel]) -> Problem:
+    *path, name = place.split(".")
+    parent: Any = raw
+    for part in path:
+        parent = parent[int(part)] if isinstance(parent, list | tuple) else parent[part]
+    near = _nearest(name, _keys(model, parent.get("op")))
+    hint = f"did you mean {near!r}?" if near else "remove or rename it"
+    return Problem(place, "unknown-key", f"unknown key {shown(name)}; {hint}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that holds it or is held by it, else the most alike."""
+    inside = [key for key in known if len(name) > 2 and (name in key or key in name)]
+    if inside:
+        return min(inside, key=lambda key: abs(len(key) - len(name)))
+    return next(iter(difflib.get_close_matches(name.lower(), known, n=1)), None)
+
+
+def _keys(model: type[BaseModel], op: object) -> list[str]:
+    """The keys of the layer that `op` names, or of all records in `model` that are no layers."""
+    models = list(_models(model, {}))
+    layer = [m for m in models if op and _literal(m, "op") == (op,)]
+    return [key for m in layer or models for key in m.model_fields if layer or key != "op"]
+
+
+def _literal(model: type[BaseModel], name: str) -> tuple[Any, ...]:
+    field = model.model_fields.get(name)
+    return get_args(field.annotation) if field else ()
+
+
+def _models(annotation: Any, seen: dict[Any, None]) -> Iterable[type[BaseModel]]:
+    """Every record type inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if annotation not in seen:
+            seen[annotation] = None
+            annotation.model_rebuild()
+            for field in annotation.model_fields.values():
+                _models(field.annotation, seen)
+    else:
+        for inner in get_args(annotation):
+            _models(inner, seen)
+    return seen
 
 
 def _place(loc: Sequence[int | str], raw: object, kind: str) -> str:
@@ -176,9 +231,6 @@ def _problem(place: str, items: list[Any]) -> Problem:
     match first["type"]:
         case "missing":
             return Problem(place, "missing", "is required and not there")
-        case "extra_forbidden":
-            name = place.rpartition(".")[2]
-            return Problem(place, "unknown-key", f"unknown key {shown(name)}; remove or rename it")
         case "union_tag_not_found":
             tag = str(first["ctx"]["discriminator"]).strip("'")
             message = f"is required: which {'layer' if tag == 'op' else tag} is this?"

@@ -80,7 +80,8 @@ def test_all_problems_at_once_each_with_place_rule_value_and_remedy(
         "error: spec.json has 13 problems\n"
         "  blocks.0.layers.0.kernel_size    must be >= 1, got 0\n"
         "  blocks.0.layers.1.out_channels   must be >= 1, got -8\n"
-        "  blocks.0.layers.2.kernal_size    unknown key 'kernal_size'; remove or rename it\n"
+        "  blocks.0.layers.2.kernal_size    unknown key 'kernal_size'; "
+        "did you mean 'kernel_size'?\n"
         "  blocks.0.layers.3.op             unknown op 'convolution'; did you mean 'conv'?\n"
         "  blocks.0.layers.4.stride         must be an integer or [height, width], got 'two'\n"
         "  blocks.0.layers.5.out_channels   must be an integer, got 2.5\n"
@@ -92,6 +93,24 @@ def test_all_problems_at_once_each_with_place_rule_value_and_remedy(
         "  blocks.0.layers.11.out_channels  must be an integer, got True\n"
         "  blocks.0.layers.12               must be an object, got 'conv'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        ({**CONV, "kernel": 3}, "unknown key 'kernel'; did you mean 'kernel_size'?"),
+        ({**CONV, "channels": 3}, "unknown key 'channels'; did you mean 'out_channels'?"),
+        ({**CONV, "Stride": 3}, "unknown key 'Stride'; did you mean 'stride'?"),
+        ({**CONV, "colour": 3}, "unknown key 'colour'; remove or rename it"),
+        ({**CONV, "op": "max_pool"}, "unknown key 'out_channels'; remove or rename it"),
+        ({**CONV, "stride": [2]}, "must be an integer or [height, width], got [2]"),
+        ({**CONV, "stride": [2, 2, 2]}, "must be "),
+    ],
+)
+def test_what_was_meant(cli: Cli, tmp_path: Path, layer: Any, told: str) -> None:
+    message = check(cli, tmp_path, spec(layer))
+    assert message.startswith("error: spec.json has 1 problem\n")
+    assert told in message
 
 
 def test_shapes_that_do_not_fit_are_told_all_at_once(cli: Cli, tmp_path: Path) -> None:
