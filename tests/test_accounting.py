@@ -154,6 +154,28 @@ def test_a_space_too_large_to_list_is_sampled_with_an_interval(
     assert ratio == pytest.approx(1, abs=0.02)
 
 
+def test_the_largest_space_that_can_be_written_is_sampled() -> None:
+    block = BlockSpace(
+        width=tuple(range(4, 68)), stride=(1, 2, 3, 4), depth=tuple(range(17)),
+        dilation=tuple(range(1, 9)),
+    )  # fmt: skip
+    found = account(Space(block1=block, block2=block, block3=block, block4=block), Constraints())
+    assert not found.exact
+    assert found.settings == (64 * 4 * 2 * 5 * 17 * 8) ** 4
+
+
+def test_a_sample_without_hits_proves_nothing() -> None:
+    widths = tuple(range(4, 14))
+    block = BlockSpace(width=widths, depth=(0, 1, 2, 3, 4), dilation=(1, 2, 3))
+    space = Space(block1=block, block2=block, block3=block, block4=block)
+    # There is a network of 277 parameters, which no sample of this size is likely to hold.
+    found = account(space, NO_LIMITS.model_copy(update={"max_params": 300}))
+    assert not found.exact
+    assert not found.hopeless
+    assert found.feasible.low == 0 < found.feasible.high
+    assert "none of 400,000 drawn keeps max_params 300: they reach from" in advice(found)[0]
+
+
 def test_a_count_whose_histogram_is_too_large_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halves, "MAX_CELLS", 10)
     assert not account(Space(), Constraints()).exact
