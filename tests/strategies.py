@@ -93,24 +93,58 @@ def pools(draw: st.DrawFn) -> Json:
 
 
 @st.composite
-def residuals(draw: st.DrawFn) -> Json:
+def even_pools(draw: st.DrawFn) -> Json:
+    """A pool that keeps the map's size."""
+    pad = draw(sizes(0, 1))
+    return {
+        "op": draw(st.sampled_from(["max_pool", "avg_pool"])),
+        "kernel_size": [2 * p + 1 for p in pad] if isinstance(pad, list) else 2 * pad + 1,
+        "stride": 1,
+        "padding": pad,
+    }
+
+
+UNCHANGING = st.one_of(SIMPLE, even_pools())
+"""Layers that keep size and channels."""
+
+
+@st.composite
+def runs(draw: st.DrawFn, joins: int, out: int | None = None) -> list[Json]:
+    """What a branch may hold: layers that keep the size, with joins nested in up to `joins` others.
+
+    Gives `out` channels where that is said.
+    """
+    kinds = [convs(same=True), convs(same=True), UNCHANGING]
+    if joins:
+        kinds += [residuals(joins=joins - 1, strides=False), parallels(joins=joins - 1)]
+    layers = draw(st.lists(st.one_of(kinds), min_size=0 if out else 1, max_size=2))
+    if out:
+        last = draw(convs(same=True, out=out))
+        layers += [last, *draw(st.lists(UNCHANGING, max_size=1))]
+    return layers
+
+
+@st.composite
+def residuals(draw: st.DrawFn, *, joins: int = 1, strides: bool = True) -> Json:
     """A residual whose body keeps the size, or strides evenly."""
-    body = draw(st.lists(convs(same=True), min_size=1, max_size=2))
-    if draw(st.booleans()):
-        body[0]["stride"] = draw(st.sampled_from([2, [1, 2]]))
+    body = draw(runs(joins))
+    if strides and draw(st.booleans()):
+        stride = draw(st.sampled_from([2, [1, 2]]))
+        body.insert(0, draw(convs(same=True)) | {"stride": stride})
     return {"op": "residual", "body": body, "activation": draw(ACTIVATIONS)}
 
 
 @st.composite
-def parallels(draw: st.DrawFn) -> Json:
+def parallels(draw: st.DrawFn, *, joins: int = 1) -> Json:
     """Branches that end in maps of one size."""
     merge = draw(st.sampled_from(["concat", "add"]))
     out = 2 * draw(st.integers(1, 4)) if merge == "add" else None
-    branch = st.lists(convs(same=True, out=out), min_size=1, max_size=2)
-    branches = draw(st.lists(branch, min_size=1, max_size=3))
+    split = draw(st.booleans())  # in halves, mostly: few channels divide by three
+    count = draw(st.sampled_from([2, 2, 3]) if split else st.integers(1, 3))
+    branches = [draw(runs(joins, out)) for _ in range(count)]
     if merge == "concat" and draw(st.booleans()):
-        branches.append([])
-    return {"op": "parallel", "branches": branches, "merge": merge, "split": draw(st.booleans())}
+        branches[-1] = []
+    return {"op": "parallel", "branches": branches, "merge": merge, "split": split}
 
 
 LAYERS = st.one_of(convs(), convs(), pools(), residuals(), parallels(), SIMPLE)
@@ -126,6 +160,7 @@ def spec_of(blocks: list[list[Json]], output: list[Json], height: int, width: in
     }
 
 
+HIDDEN: Json = {"op": "linear", "out_features": 8, "activation": "relu", "dropout": 0.1}
 HEADS: list[list[Json]] = [
     [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}],
     [{"op": "conv", "out_channels": 10, "kernel_size": 1}, {"op": "global_avg_pool"}],
@@ -134,6 +169,14 @@ HEADS: list[list[Json]] = [
         {"op": "linear", "out_features": 12, "activation": "relu", "dropout": 0.1},
         {"op": "norm", "kind": "batch"},
         {"op": "linear", "out_features": 10, "bias": False},
+    ],
+    [
+        {"op": "flatten"},
+        {"op": "linear", "out_features": 8},
+        {"op": "residual", "body": [HIDDEN, {"op": "norm", "kind": "layer"}], "activation": "gelu"},
+        {"op": "parallel", "split": True, "branches": [[], [HIDDEN]]},
+        {"op": "parallel", "merge": "add", "branches": [[HIDDEN], [HIDDEN, HIDDEN]]},
+        {"op": "linear", "out_features": 10},
     ],
 ]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from archsearch.cli import main
 from archsearch.parse import from_json
 from archsearch.spec import Spec
 from tests.conftest import ROOT, Cli
@@ -74,12 +75,44 @@ def test_the_spec_goes_to_stdout_and_all_else_to_stderr(models: Path, cli: Cli) 
     assert "kind text" in result.err
 
 
+def test_what_a_file_prints_by_any_way_goes_to_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "loud.py"
+    loud = "import os, sys\nprint('one')\nos.write(1, b'two\\n')\nos.system('echo three')\n"
+    path.write_text(f"{loud}print('four', file=sys.__stdout__)\n{NET}")
+    monkeypatch.setattr(sys, "argv", ["archsearch", "import", f"{path}:Net"])
+    with pytest.raises(SystemExit):
+        main()
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["name"] == "Net"
+    for word in ("one", "two", "three", "four", "kind a"):
+        assert word in printed.err
+
+
 def test_what_is_printed_is_a_spec_that_validate_reads(models: Path, cli: Cli) -> None:
     out = cli("import", f"{models}:make", "--arg", "classes=7", "--name", "seven").out
     spec = from_json(Spec, out, "out")
     assert (spec.name, spec.classes) == ("seven", 7)
     (models.parent / "spec.json").write_text(out)
     assert cli("validate", models.parent / "spec.json", "--min-rf", "0").status in (0, 1)
+
+
+def test_a_module_that_the_file_made(models: Path, cli: Cli) -> None:
+    made = cli("import", f"{models}:net", "--name", "Net")
+    assert (made.status, made.out) == (0, cli("import", f"{models}:Net").out)
+    assert "note: blocks: " in made.err
+
+
+def test_a_file_sees_no_arguments_and_neighbours_cannot_stand_in_for_torch(
+    models: Path, cli: Cli
+) -> None:
+    (models.parent / "torch.py").write_text("raise RuntimeError\n")
+    (models.parent / "json.py").write_text("raise RuntimeError\n")
+    script = "import argparse\nargs = argparse.ArgumentParser().parse_args()\n"
+    models.write_text(script + models.read_text())
+    result = cli("import", f"{models}:Net")
+    assert result.status == 0, result.err
 
 
 def test_eva8_from_a_file(cli: Cli) -> None:
@@ -103,7 +136,7 @@ def test_eva8_from_a_file(cli: Cli) -> None:
         (":Net", [], ["must be FILE.py:CLASS"]),
         ("{}:Nope", [], ["has no Nope; it has Net, make, nothing"]),
         ("{}:number", [], ["number is of type int; name a class or a function"]),
-        ("{}:net", [], ["net is of type Net; name a class or a function"]),
+        ("{}:net", ["--arg", "a=1"], ["net is of type Net; name a class or a function"]),
         ("{}:nothing", [], ["nothing makes an object of type int"]),
         ("{}:make", [], ["make() fails", "classes", "--arg"]),
         ("{}:Net", ["--arg", "depth=3"], ["Net(depth=3) fails", "depth"]),
@@ -114,6 +147,7 @@ def test_eva8_from_a_file(cli: Cli) -> None:
         ("{}:Net", ["--input", "x"], ["--input", "'x'"]),
         ("{}:Net", ["--input", "1,32,32"], ["forward fails on images of (1, 32, 32)", "body.0"]),
         ("{}:Net", ["--input", "3,2,2"], ["forward fails on images of (3, 2, 2)"]),
+        ("{}:Net", ["--input", "1000000,16384,16384"], ["values an image", "at most 100,000,000"]),
         ("{}:Net", ["--name", ""], ["--name"]),
         ("{}:Net", ["--input", "x", "--arg", "y"], ["2 problems", "--input", "--arg"]),
         ("{}.txt:Net", [], ["is not a file"]),
@@ -144,6 +178,11 @@ def test_bad_arguments_are_a_sentence(
         (
             "def Net(): raise ValueError('two\\nlines')",
             "Net() fails (line 1): ValueError: two lines",
+        ),
+        (
+            "import asyncio\nfrom torch import nn\nclass Net(nn.Module):\n"
+            "    def forward(self, x): raise asyncio.CancelledError()",
+            "forward fails on images of (3, 32, 32): asyncio.exceptions.CancelledError",
         ),
         ("import sys\ndef Net(): sys.exit()", "Net() fails (line 2): SystemExit"),
     ],

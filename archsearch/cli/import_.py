@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from inspect import isfunction
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 def import_(
     target: Annotated[
         str,
-        typer.Argument(metavar="FILE.py:CLASS", help="An nn.Module, or a function that makes one."),
+        typer.Argument(
+            metavar="FILE.py:CLASS", help="An nn.Module, its class, or a function that makes one."
+        ),
     ],
     arg: Annotated[
         list[str] | None,
@@ -55,16 +58,15 @@ def import_(
     if problems:
         raise InputError("archsearch import", problems)
     sys.stderr.write(f"importing {class_name} runs the code in {file}\n")
-    # What the code prints is not the spec.
-    with contextlib.redirect_stdout(sys.stderr), _importable(Path(file).resolve().parent):
-        module = _module(file, class_name, arguments)
-        from archsearch.from_module import import_module
+    from archsearch.from_module import import_module  # before a neighbour can be called torch.py
 
+    with _prints_on_stderr(), _as_if_run(Path(file).resolve()):
+        module = _module(file, class_name, arguments)
         try:
             imported = import_module(module, shape, name or class_name)
         except InputError as error:
             raise error.named(target) from error
-    for note in imported.notes:
+    for note in (*imported.notes, _told_blocks(imported.spec)):
         sys.stderr.write(f"note: {note}\n")
     sys.stdout.write(f"{_readable(imported.spec)}\n")
 
@@ -73,14 +75,17 @@ def _shape(text: str, problems: list[Problem]) -> tuple[int, int, int]:
     """(C, H, W) from "C,H,W"."""
     from pydantic import ValidationError
 
-    from archsearch.spec import Input
+    from archsearch.spec import MAX_CHANNELS, MAX_PIXELS, Input
 
     parts = text.split(",")
     try:
         channels, height, width = (int(part) for part in parts)
         Input(channels=channels, height=height, width=width)
     except (ValueError, ValidationError):
-        message = f"must be channels, height, width such as 3,32,32, got {shown(text)}"
+        message = (
+            f"must be channels (at most {MAX_CHANNELS:,}), height and width (at most "
+            f"{MAX_PIXELS:,}) such as 3,32,32, got {shown(text)}"
+        )
         problems.append(Problem("--input", "input", message))
         return 3, 32, 32
     return channels, height, width
@@ -92,7 +97,7 @@ def _arguments(texts: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.isidentifier() or key in arguments:
-            message = f"must be one name=value a name, got {shown(text)}"
+            message = f"must be name=value, each name once, got {shown(text)}"
             problems.append(Problem("--arg", "arg", message))
         arguments[key] = _literal(value)
     return arguments
@@ -106,13 +111,32 @@ def _literal(text: str) -> Any:
 
 
 @contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    """Let a file import its neighbours, as when Python runs it."""
-    sys.path.insert(0, str(folder))
+def _prints_on_stderr() -> Iterator[None]:
+    """Keep standard output for the spec, whether Python, C or a program started prints."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
+
+@contextlib.contextmanager
+def _as_if_run(file: Path) -> Iterator[None]:
+    """Let a file import its neighbours and read its arguments (none), as when Python runs it."""
+    folder, ours = str(file.parent), sys.argv
+    sys.path.insert(0, folder)
+    sys.argv = [str(file)]
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        sys.argv = ours
+        if folder in sys.path:
+            sys.path.remove(folder)
 
 
 def _module(file: str, name: str, arguments: dict[str, Any]) -> nn.Module:
@@ -127,9 +151,14 @@ def _module(file: str, name: str, arguments: dict[str, Any]) -> nn.Module:
     made = getattr(source, name, None)
     if made is None:
         raise _failure(file, "class", f"has no {name}; it has {_offers(source)}")
+    if isinstance(made, nn.Module) and not arguments:
+        return made
     if not callable(made) or isinstance(made, nn.Module):
         kind = type(made).__name__
-        raise _failure(file, "class", f"{name} is of type {kind}; name a class or a function")
+        message = (
+            f"{name} is of type {kind}; name a class or a function (or a module, without --arg)"
+        )
+        raise _failure(file, "class", message)
     with _told(file, f"{name}({_called(arguments)}) fails", "Give what it needs with --arg k=v."):
         made = made(**arguments)
     if not isinstance(made, nn.Module):
@@ -192,6 +221,14 @@ def _offers(source: ModuleType) -> str:
         and (isfunction(value) or (isinstance(value, type) and issubclass(value, nn.Module)))
     ]
     return ", ".join(names) or "no nn.Module and no function"
+
+
+def _told_blocks(spec: Spec) -> str:
+    names = ", ".join(block.name for block in spec.blocks)
+    return (
+        f"blocks: {names}; each part of the module that has parts is one: "
+        "move layers between them as you like, the network stays the same"
+    )
 
 
 def _readable(spec: Spec) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from torch import nn
 
 from archsearch import spec as s
 from archsearch.errors import Problem
 from archsearch.from_module.folding import Piece, fold
+from archsearch.from_module.gates import is_silu, squeeze_excite
 from archsearch.from_module.steps import (
     Chunks,
     Concat,
@@ -95,16 +95,18 @@ class Structure:
             return None
         if before is not None and isinstance(op, Sum | Concat):
             return None if self._again(step, step) else self._join(step, before)
-        if isinstance(op, Product) and _is_silu(step):
+        if isinstance(op, Product) and is_silu(step):
             silu = s.Activation(op="activation", kind="silu")
             return Piece(silu, (), (step.where.path,), step.shape, step.shape)
-        gate = _squeeze_excite(step, before) if isinstance(op, Product) and before else None
+        gate = squeeze_excite(step, before) if isinstance(op, Product) and before else None
         if gate:
             return None if self._again(step, *gate.modules) else gate
         if isinstance(op, Sum | Concat | Chunks | Part | Pad | Plain | Product | Own):
             self._problem(step, "unsupported", _MISPLACED[type(op)])
             return None
-        if self._again(step, *step.modules):
+        # Two dropouts would drop each its own; what else holds no weights may be there twice.
+        once = (step,) if isinstance(op, s.Dropout) else step.modules
+        if self._again(step, *once):
             return None
         return Piece(op, step.modules, (step.where.path,), step.inputs[0].shape, step.shape)
 
@@ -123,7 +125,7 @@ class Structure:
         if any(branch.part for branch in branches):
             if add:
                 branches.sort(key=lambda branch: branch.part.start if branch.part else 0)
-            if not _splits_evenly(branches, start.shape[0]):
+            if not _splits_evenly([branch.part for branch in branches], start.shape[0]):
                 self._problem(step, "split", f"a branch {_MISPLACED[Part]}")
                 return None
         layer: s.Layer | None = None
@@ -142,14 +144,29 @@ class Structure:
 
     def _addends(self, step: Step) -> list[Step]:
         """What is summed, through sums of sums over the same branches."""
-        addends = []
+        start = self._before[step]
+        addends: list[Step] = []
         for source in step.inputs:
+            within = [source]
             inner = isinstance(source.op, Sum) and self._users[source] == 1
-            if inner and self._before.get(source) is self._before.get(step):
-                addends += self._addends(source)
-            else:
-                addends.append(source)
+            if inner and self._before.get(source) is start:
+                within = self._addends(source)
+                parts = [part for end in within if (part := self._part(end, start))]
+                parts.sort(key=lambda part: part.start)
+                if start and len(parts) == len(within) and _splits_evenly(parts, start.shape[0]):
+                    within = [source]  # parallel branches of its own
+            addends += within
         return addends
+
+    def _part(self, end: Step, start: Step | None) -> Part | None:
+        """Which channels of `start` the way from there to `end` takes, where it takes a part."""
+        at: Step | None = end
+        while at is not None and at is not start:
+            before = self._before.get(at)
+            if isinstance(at.op, Part) and before is start:
+                return at.op
+            at = before
+        return None
 
 
 def _in_order(end: Step) -> list[Step]:
@@ -193,10 +210,10 @@ def _meeting(
     return one
 
 
-def _splits_evenly(branches: Sequence[_Branch], channels: int) -> bool:
-    length = channels // len(branches)
-    even = [Part(i * length, length) for i in range(len(branches))]
-    return [b.part for b in branches] == even and length * len(branches) == channels
+def _splits_evenly(parts: Sequence[Part | None], channels: int) -> bool:
+    length = channels // len(parts)
+    even = [Part(i * length, length) for i in range(len(parts))]
+    return list(parts) == even and length * len(parts) == channels
 
 
 def _residual(
@@ -241,74 +258,3 @@ def _stride(layers: Iterable[s.Layer], axis: int) -> int:
             case _:
                 pass
     return total
-
-
-def _is_silu(product: Step) -> bool:
-    """`x * sigmoid(x)`."""
-    return any(
-        gate.op == Plain("sigmoid") and gate.inputs == (image,)
-        for gate, image in (product.inputs, product.inputs[::-1])
-    )
-
-
-def _squeeze_excite(step: Step, start: Step) -> Piece | None:
-    """`x * sigmoid(conv1x1(relu(conv1x1(gap(x)))))`, in either order."""
-    for gate, image in (step.inputs, step.inputs[::-1]):
-        chain: list[Step] = []
-        at = gate
-        while at is not start and len(at.inputs) == 1:
-            chain.insert(0, at)
-            at = at.inputs[0]
-        if image is start and at is start and len(start.shape) == 3:
-            return _gated(step, start, [c for c in chain if not _reshapes(c)])
-    return None
-
-
-def _reshapes(step: Step) -> bool:
-    return isinstance(step.op, s.Flatten) or step.op in (Plain("reshape"), Plain("expand"))
-
-
-def _gated(step: Step, start: Step, chain: list[Step]) -> Piece | None:
-    match [link.op for link in chain]:
-        case [
-            s.GlobalAvgPool() | s.AvgPool(),
-            s.Conv() | s.Linear(),
-            s.Activation(kind="relu"),
-            s.Conv() | s.Linear(),
-            Plain(kind="sigmoid"),
-        ]:
-            pass
-        case _:
-            return None
-    pool, squeeze, _, excite, gate = chain
-    channels, squeezed = start.shape[0], squeeze.shape[0]
-    # The least width of a gate is 1, whatever the reduction.
-    reduction = 4 if max(1, channels // 4) == squeezed else channels // squeezed
-    fits = (
-        _covers(pool, start)
-        and _is_pointwise(squeeze)
-        and _is_pointwise(excite)
-        and prod(gate.shape) == channels
-        and reduction >= 1
-        and max(1, channels // reduction) == squeezed
-    )
-    modules: tuple[nn.Module, ...] = (*squeeze.modules, *excite.modules)
-    paths = (squeeze.where.path, step.where.path)
-    layer = s.SqueezeExcite.model_construct(op="squeeze_excite", reduction=reduction)
-    return Piece(layer, modules, paths, start.shape, step.shape) if fits else None
-
-
-def _covers(pool: Step, start: Step) -> bool:
-    if isinstance(pool.op, s.AvgPool):
-        size = start.shape[1:]
-        kernel = pool.op.kernel_size
-        return (kernel if isinstance(kernel, tuple) else (kernel, kernel)) == size
-    return True
-
-
-def _is_pointwise(step: Step) -> bool:
-    op = step.op
-    if isinstance(op, s.Conv):
-        alone = op.kernel_size == 1 and op.groups == 1 and prod(step.shape[1:]) == 1
-        return alone and op.bias is True
-    return isinstance(op, s.Linear) and op.bias

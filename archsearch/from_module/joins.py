@@ -121,7 +121,8 @@ def _cuts_channels(index: object) -> bool:
         and len(index) > 1
         and isinstance(index[1], slice)
         and index[1].step in (None, 1)
-        and all(part in (slice(None), ...) for part in (index[0], *index[2:]))
+        and index[0] == slice(None)
+        and all(part in (slice(None), ...) for part in index[2:])
     )
 
 

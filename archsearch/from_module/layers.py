@@ -133,10 +133,13 @@ def activation(kind: s.ActivationKind) -> Callable[[Call], Step]:
 def dropout(call: Call) -> Step:
     """Dropout of elements, or of whole maps."""
     p, training = call.given["p"], call.given["training"]
-    if training and not isinstance(training, EvalFlag):
+    if not isinstance(training, EvalFlag) and training:
         raise InexpressibleError("drops in evaluation too; pass training=self.training")
-    if p == 0 or (call.module is None and not isinstance(training, EvalFlag)):
+    if p == 0:
         call.note("dropout that never drops is left out")
+        return call.source
+    if call.module is None and not isinstance(training, EvalFlag):
+        call.note("dropout with training=False is left out")
         return call.source
     maps = call.name in ("Dropout2d", "dropout2d") and len(call.shapes[0]) == 3
     return call.step(s.Dropout(op="dropout", p=p, kind="channel" if maps else "element"))

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from archsearch.errors import InputError, Problem
 
 BATCH = 2
 """Images in the batch: more than one, so that a squeeze or a view cannot lose them unseen."""
+MAX_VALUES = 10**8
+"""Of one image: in double precision, the batch is then 1.6 GB."""
 MAX_MESSAGE_CHARS = 300
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
@@ -37,7 +40,18 @@ _SHAPES = frozenset(
 
 
 class EvalFlag(int):
-    """`self.training` while a module is traced: false, and told apart from a literal False."""
+    """`self.training` while a module is traced: false, and told apart from a literal False.
+
+    Attributes:
+        asked: the lines where forward asks it, as the keys of a dict (in order, each once).
+    """
+
+    asked: dict[str, None]
+
+    def __bool__(self) -> bool:
+        frame = _users_frame()
+        self.asked[_spot(*frame) if frame else "a line of no file"] = None
+        return int.__bool__(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +69,17 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """An fx graph over `root` (whose child `net` is the module), and what each node gave."""
+    """An fx graph over `root` (whose child `net` is the module), and what each node gave.
+
+    Attributes:
+        asked: lines where forward asks `self.training`.
+    """
 
     root: nn.Module
     graph: fx.Graph
     values: dict[fx.Node, Any]
     wheres: dict[fx.Node, Where]
+    asked: tuple[str, ...]
 
 
 def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Traced:
@@ -69,12 +88,21 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Tr
     Raises:
         InputError: its forward fails, or cannot be followed.
     """
-    tracer = _Tracer(torch.randn(BATCH, *input_shape, generator=torch.Generator().manual_seed(0)))
+    if prod(input_shape) > MAX_VALUES:
+        message = (
+            f"{prod(input_shape):,} values an image, of {' x '.join(map(str, input_shape))}; the "
+            f"module runs on at most {MAX_VALUES:,}: give a smaller image"
+        )
+        raise InputError(name, [Problem("input", "input-size", message)])
+    tracer = _Tracer(noise(input_shape))
     inner = [m for m in module.modules() if not tracer.is_leaf_module(m, "")]
     before = [m.training for m in inner]
+    asked: dict[str, None] = {}
     try:
         for m in inner:
-            m.training = EvalFlag(m.training)  # type: ignore[assignment]
+            flag = EvalFlag(m.training)
+            flag.asked = asked
+            m.training = flag  # type: ignore[assignment]
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the user's own, told when they train
             root = _Root(module)
@@ -85,14 +113,21 @@ def trace(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Tr
             f"architecture depend on shapes and settings alone ({brief(error)})"
         )
         raise InputError(name, [_failure(tracer, error, "control-flow", message)]) from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         shape = ", ".join(map(str, input_shape))
         message = f"forward fails on images of ({shape}): {brief(error)}"
         raise InputError(name, [_failure(tracer, error, "forward", message)]) from error
     finally:
         for m, training in zip(inner, before, strict=True):
             m.training = training
-    return Traced(root, graph, tracer.values, tracer.wheres)
+    return Traced(root, graph, tracer.values, tracer.wheres, tuple(asked))
+
+
+def noise(shape: tuple[int, ...]) -> Tensor:
+    """The same random images each time, (BATCH, C, H, W)."""
+    return torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(0))
 
 
 def brief(error: BaseException) -> str:
@@ -111,28 +146,35 @@ def line_in(file: str, error: BaseException) -> int | None:
 def _failure(tracer: _Tracer, error: BaseException, rule: str, message: str) -> Problem:
     frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
     users = [frame for frame in frames if _is_users(frame[0])]
-    return Problem(tracer.path or "forward", rule, f"{_line(*users[-1]) if users else ''}{message}")
+    return Problem(
+        tracer.path or "forward", rule, f"{_line(users[-1] if users else None)}{message}"
+    )
 
 
 def _is_users(file: str) -> bool:
     return not file.startswith((_TORCH, _HERE, "<"))
 
 
-def _line(file: str, number: int) -> str:
-    """`models.py:31 (x = self.up(x)), `."""
+def _line(frame: tuple[str, int] | None) -> str:
+    """The start of a message: `models.py:31 (x = self.up(x)), `."""
+    return f"{_spot(*frame)}, " if frame else ""
+
+
+def _spot(file: str, number: int) -> str:
+    """`models.py:31 (x = self.up(x))`."""
     path = Path(file)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return f"{shown}:{number} ({linecache.getline(file, number).strip()}), "
+    return f"{shown}:{number} ({linecache.getline(file, number).strip()})"
 
 
-def _users_line() -> str:
-    """The innermost line of the user's that is running, "" where torch alone is."""
+def _users_frame() -> tuple[str, int] | None:
+    """The innermost line of the user's that is running; None where torch alone is."""
     frame = inspect.currentframe()
     while frame and frame.f_code is not trace.__code__:
         if _is_users(frame.f_code.co_filename):
-            return _line(frame.f_code.co_filename, frame.f_lineno)
+            return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
-    return ""
+    return None
 
 
 class _Root(nn.Module):
@@ -225,7 +267,7 @@ class _Tracer(fx.Tracer):
             path = self.path
             if node.op == "call_module":
                 path = str(node.target).partition(".")[2]
-            self.wheres[node] = Where(node.name.removeprefix("net_"), path, _users_line())
+            self.wheres[node] = Where(node.name.removeprefix("net_"), path, _line(_users_frame()))
             self._running = True
             try:
                 self.values[node] = self._run(node)
@@ -251,7 +293,7 @@ class _Tracer(fx.Tracer):
     def _plain(self, arguments: Any) -> Any:
         """Arguments with values for nodes."""
         known = map_arg(arguments, lambda node: self.values.get(node, self._attribute(node)))
-        return map_aggregate(known, lambda a: bool(a) if isinstance(a, EvalFlag) else a)
+        return map_aggregate(known, lambda a: int.__bool__(a) if isinstance(a, EvalFlag) else a)
 
     def _attribute(self, node: fx.Node) -> Any:
         if node.op != "get_attr":
