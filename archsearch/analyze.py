@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from archsearch.cautions import Caution, cautions
+from archsearch.grouping import STARTS_GROUP
 from archsearch.network import FeatureMap, Join, Network, Trunk
 from archsearch.ops import Pair
 from archsearch.pixels import Sights, follow
 from archsearch.resolve import resolve
-from archsearch.rows import STARTS_ROW, Row, map_bytes, rows_of
+from archsearch.rows import Row, map_bytes, rows_of
 from archsearch.spec import Spec
 from archsearch.spec_hash import spec_hash
 from archsearch.totals import Totals, totals_of
@@ -113,7 +114,7 @@ def _peak_bytes(trunk: Trunk, image: FeatureMap, held: int, *, kept: bool = Fals
                 peak = max(peak, _peak_bytes(branch, node.before, inside, kept=wanted))
                 waiting += map_bytes(branch[-1].after) if branch else 0
             peak = max(peak, waiting + (mine if same else 0) + map_bytes(node.after))
-        elif isinstance(node.op, STARTS_ROW):
+        elif isinstance(node.op, STARTS_GROUP):
             peak = max(peak, held + (0 if kept else map_bytes(node.before)) + map_bytes(node.after))
         elif kept:  # it would work in place, but others want its input: a copy
             peak = max(peak, held + map_bytes(node.after))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from archsearch import ops
 from archsearch.analyze import Analysis
+from archsearch.errors import one_line
+from archsearch.grouping import Group, groups_of
 from archsearch.network import FeatureMap, Join, Network, Node, Trunk
-from archsearch.rows import STARTS_ROW
-from archsearch.wording import axes_text, one_line, receptive_field_step, shape_text
+from archsearch.wording import axes_text, receptive_field_step, shape_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,42 +85,24 @@ def boxes(flow: Flow) -> Iterator[Box]:
 
 
 def flow_of(trunk: Trunk) -> Flow:
-    """A trunk's boxes: each starts where an operation could change the map."""
-    return tuple(_item(group) for group in _groups(trunk))
+    """A trunk's boxes, one a group of operations."""
+    return tuple(map(_item, groups_of(trunk)))
 
 
-def _groups(trunk: Trunk) -> Iterator[tuple[Node | Join, list[Node]]]:
-    """Each operation or join that starts a box, with the operations that follow it there."""
-    first: Node | Join | None = None
-    rest: list[Node] = []
-    for node in trunk:
-        starts = isinstance(node, Join) or isinstance(node.op, STARTS_ROW)
-        if first is not None and not starts and node.place == first.place:
-            rest.append(node)  # type: ignore[arg-type] # a join starts a box
-            continue
-        if first is not None:
-            yield first, rest
-        first, rest = node, []
-    if first is not None:
-        yield first, rest
-
-
-def _item(group: tuple[Node | Join, list[Node]]) -> Box | Fork:
-    first, rest = group
-    extras = ", ".join(_worded(node) for node in rest)
-    nodes = [*([first] if isinstance(first, Node) else []), *rest]
+def _item(group: Group) -> Box | Fork:
+    first = group.first
     op = first.op if isinstance(first, Node) else None
     window = op if isinstance(op, ops.Conv2d | ops.Pool2d) else None
     pools_all = isinstance(op, ops.GlobalAvgPool)
     box = Box(
         _kind(op),
         _worded(first) if isinstance(first, Node) else first.merge,
-        extras,
+        ", ".join(map(_worded, group.rest)),
         shape_text(first.after.shape),
         axes_text(first.after.rf),
         receptive_field_step(window, first.before, first.after, pools_all=pools_all),
-        params=sum(ops.params(node.op) for node in nodes),
-        macs=sum(ops.macs(node.op, node.after.cells) for node in nodes),
+        group.params,
+        group.macs,
     )
     if isinstance(first, Join):
         return Fork(tuple(flow_of(branch) for branch in first.branches), first.split, box)

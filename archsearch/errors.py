@@ -41,6 +41,11 @@ def shown(value: object) -> str:
     return text
 
 
+def one_line(name: str) -> str:
+    """A name with every character visible, on one line; the backslash stays as it is."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 class ArchsearchError(Exception):
     """Anything that archsearch can explain to its user."""
 
@@ -59,10 +64,10 @@ class InputError(ArchsearchError):
 
     def _text(self) -> str:
         count = len(self.problems)
-        lines = [f"{self.source} has {count} problem{'s' if count != 1 else ''}"]
+        lines = [f"{one_line(self.source)} has {count} problem{'s' if count != 1 else ''}"]
         listed = self.problems[:MAX_PROBLEMS_SHOWN]
         width = min(max((len(p.place) for p in listed), default=0), 44)
-        lines += [f"  {p.place:<{width}}  {p.message}" for p in listed]
+        lines += [f"  {one_line(p.place):<{width}}  {p.message}" for p in listed]
         if count > len(listed):
             lines.append(f"  ... and {count - len(listed)} more")
         return "\n".join(lines)

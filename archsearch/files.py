@@ -7,6 +7,7 @@ import csv
 import fcntl
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,18 +25,51 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place if the block ends well.
+    """A temporary path that takes the place of `path`'s file if the block ends well.
+
+    Symbolic links are followed. What is no regular file (a pipe, a device) has nothing to replace:
+    it is given itself, to be written straight into.
 
     Raises:
-        ArchsearchError: the folder cannot be written or the disk is full; `path` is as it was.
+        ArchsearchError: `path` is a folder; its folder cannot be written or the disk is full, and
+            the file is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with (_itself if _is_special(path) else _beside)(path) as place:
+        yield place
+
+
+def _is_special(path: Path) -> bool:
+    """Whether `path` leads to a pipe, a device or a socket; false where it leads nowhere yet."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise ArchsearchError(f"{path} is a folder: give a file in it")
+    return not stat.S_ISREG(mode)
+
+
+@contextlib.contextmanager
+def _itself(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ArchsearchError(f"{path}: cannot be written: {why}; give another file") from error
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    file_path = Path(os.path.realpath(path))
+    temporary = file_path.with_name(f".{file_path.name}.{os.getpid()}.tmp")
+    try:
+        file_path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary.replace(file_path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
-from archsearch.errors import ArchsearchError, InputError, Problem, shown
+from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
 
 MAX_BYTES = 1 << 19
 """A spec, recipe or study is a few kilobytes; what is larger was not meant for us."""
@@ -83,7 +83,7 @@ def decoded(data: bytes, source: str) -> str:
 
 def source_name(path: str) -> str:
     """What messages call an input."""
-    return "standard input" if path == "-" else path
+    return "standard input" if path == "-" else one_line(path)
 
 
 def from_json(model: type[M], text: str, source: str) -> M:

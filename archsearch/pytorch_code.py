@@ -84,13 +84,16 @@ def load_checkpoint(path: str | Path) -> Net:
     """Net with an archsearch checkpoint's weights, set to inference (`net.eval()`).
 
     Raises:
-        ValueError, RuntimeError: the checkpoint is another network's.
+        ValueError: the checkpoint is another network's.
     """
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    # Shapes alone do not tell networks apart: a dilation, say, leaves no trace in them.
+    if not stored["run"].startswith(f"network {SPEC_HASH[:12]} "):
+        raise ValueError(f"{path} belongs to another network ({stored['run']})")
     # Both list their tensors in the order of the layers; only the names differ.
-    stored = torch.load(path, map_location="cpu", weights_only=True)["model"]
     net = Net()
     names = net.state_dict()
-    net.load_state_dict(dict(zip(names, stored.values(), strict=True)))
+    net.load_state_dict(dict(zip(names, stored["model"].values(), strict=True)))
     return net.eval()
 '''
 

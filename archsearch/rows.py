@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archsearch import ops
+from archsearch.grouping import Group, groups_of
 from archsearch.network import FeatureMap, Join, Network, Node, Trunk
 from archsearch.ops import Pair
 from archsearch.pixels import Seen, Sight, Sights
 
 BYTES_PER_ACTIVATION = 4
 """fp32."""
-
-STARTS_ROW = (ops.Conv2d, ops.Pool2d, ops.GlobalAvgPool, ops.Linear, ops.SqueezeExcite)
 
 
 class Row(NamedTuple):
@@ -114,59 +113,43 @@ def map_bytes(at: FeatureMap) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Groups a block's operations: a row starts where an operation could change the map."""
+    """A block's rows, one a group of operations."""
 
     block: str
     image: Pair
     sights: Mapping[int, Sight]
 
     def of(self, trunk: Trunk) -> Iterator[Row]:
-        group: list[Node] = []
-        for node in trunk:
-            if group and (isinstance(node, Join) or _starts_row(group, node)):
-                yield self._row(group)
-                group = []
-            if isinstance(node, Join):
-                for branch in node.branches:
+        for group in groups_of(trunk):
+            if isinstance(group.first, Join):
+                for branch in group.first.branches:
                     yield from self.of(branch)
-                yield self._join(node)
-            else:
-                group.append(node)
-        if group:
             yield self._row(group)
 
-    def _join(self, node: Join) -> Row:
-        sight = self.sights.get(id(node))
-        return Row(
-            self.block, node.place, node.merge, None, node.before, node.after, 0, 0, sight,
-            self.image,
-        )  # fmt: skip
-
-    def _row(self, group: list[Node]) -> Row:
-        first = group[0]
+    def _row(self, group: Group) -> Row:
+        first = group.first
+        window = first.op if isinstance(first, Node) else None
         return Row(
             self.block,
             first.place,
             _label(first),
-            first.op if isinstance(first.op, ops.Conv2d | ops.Pool2d) else None,
+            window if isinstance(window, ops.Conv2d | ops.Pool2d) else None,
             first.before,
-            group[-1].after,
-            params=sum(ops.params(node.op) for node in group),
-            macs=sum(ops.macs(node.op, node.after.cells) for node in group),
+            first.after,
+            group.params,
+            group.macs,
             sight=self.sights.get(id(first)),
             image=self.image,
         )
 
 
-def _starts_row(group: list[Node], node: Node) -> bool:
-    return isinstance(node.op, STARTS_ROW) or node.place != group[0].place
-
-
-def _label(node: Node) -> str:
-    match node.op:
+def _label(first: Node | Join) -> str:
+    if isinstance(first, Join):
+        return first.merge
+    match first.op:
         case ops.Pool2d(kind=kind):
             return f"{kind}_pool"
         case ops.GlobalAvgPool():
             return "global_avg_pool"
         case _:
-            return node.role
+            return first.role

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from archsearch.constraints import Verdict
+from archsearch.errors import one_line
 from archsearch.ops import Conv2d
 from archsearch.page import Grid, Line, Page
 from archsearch.rows import Row
-from archsearch.wording import axes_text, one_line, receptive_field_step, shape_text
+from archsearch.wording import axes_text, receptive_field_step, shape_text
 
 
 def verdict_page(verdict: Verdict, *, explain: bool = False) -> Page:

@@ -45,13 +45,14 @@ class _Line:
 
 
 def pytorch_source(analysis: Analysis) -> str:
-    """A Python file that needs torch alone: `Net` and `load_checkpoint`.
+    """A Python file that needs torch alone: `SPEC_HASH`, `Net` and `load_checkpoint`.
 
     Names from the spec stand in comments and the docstring only, escaped.
     """
     parts = [
         _docstring(analysis),
         "from pathlib import Path\n\nimport torch\nfrom torch import Tensor, nn\n",
+        f'SPEC_HASH = "{analysis.spec_hash}"\n"""Which network this is."""\n',
         *(HELPERS[name] for name in HELPERS if name in _used(analysis.network.trunk)),
         _net(analysis),
         LOADER,
@@ -63,7 +64,6 @@ def _docstring(analysis: Analysis) -> str:
     image, field = analysis.network.image, axes_text(analysis.receptive_field)
     return f'''"""{inert(analysis.spec.name)}: an image classifier, written out by archsearch.
 
-spec_hash        {analysis.spec_hash}
 parameters       {analysis.params:,}
 MACs             {analysis.macs:,} multiply-accumulates for one image
 receptive field  {field} pixels before global pooling, \

@@ -6,9 +6,11 @@ import textwrap
 import unicodedata
 from html import escape
 
-from archsearch.constraints import Verdict
+from archsearch.analyze import Analysis
+from archsearch.constraints import Constraints, active_rules, judge
 from archsearch.diagram import Box, Flow, Fork, Section, sections
-from archsearch.wording import axes_text, one_line, shape_text
+from archsearch.errors import one_line
+from archsearch.wording import axes_text, shape_text
 
 # All lengths are in pixels.
 CHARACTER = 7.3
@@ -24,6 +26,9 @@ MIN_WIDTH = 560
 IDENTITY_WIDTH = 80
 MAX_NAME = 56
 """In characters; a longer name is cut, and whole in the description."""
+MAX_FACT = 76
+"""In characters; a longer line about the network goes on below."""
+INDENT = " " * 17
 
 _STYLE = """
 .archsearch text { font: 12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -56,10 +61,19 @@ _STYLE = """
 """
 
 
-def svg(verdict: Verdict) -> str:
-    """The picture as an SVG document that needs nothing else; all text is escaped."""
-    drawn = list(sections(verdict.analysis.network))
-    head = _head_lines(verdict)
+def svg(analysis: Analysis, constraints: Constraints | None) -> str:
+    """The picture as an SVG document that needs nothing else; all text is escaped.
+
+    Args:
+        analysis: of the network to draw.
+        constraints: limits to tell, with the verdict; null for neither.
+    """
+    drawn = list(sections(analysis.network))
+    facts = [*_facts(analysis), *(_verdict(analysis, constraints) if constraints else ())]
+    head = [
+        ("name", _cut(one_line(analysis.spec.name), MAX_NAME * 2 // 3)),
+        *((style, line) for style, fact in facts for line in _wrapped(fact)),
+    ]
     width = max(
         MIN_WIDTH,
         *(_text_width(text) for _, text in head),
@@ -77,26 +91,18 @@ def svg(verdict: Verdict) -> str:
         if i:
             y = picture.arrow(centre, y)
         y = _draw_section(picture, section, centre, y, width)
-    return _document(verdict, drawn, picture.parts, width + 2 * MARGIN, y + MARGIN)
+    about = _description([fact for _, fact in facts], drawn)
+    return _document(analysis, about, picture.parts, width + 2 * MARGIN, y + MARGIN)
 
 
-def _document(
-    verdict: Verdict, drawn: list[Section], parts: list[str], width: float, height: float
-) -> str:
-    mark = verdict.analysis.spec_hash[:12]
-    name = one_line(verdict.analysis.spec.name)
-    facts = [text.strip() for _, text in _head_lines(verdict)[1:]]
-    blocks = [
-        f"{section.name}: {shape_text(section.before.shape)} to {shape_text(section.after.shape)}, "
-        f"{section.params:,} parameters"
-        for section in drawn
-    ]
+def _document(analysis: Analysis, about: str, parts: list[str], width: float, height: float) -> str:
+    mark = analysis.spec_hash[:12]
     size = f'width="{width:.9g}" height="{height:.9g}" viewBox="0 0 {width:.9g} {height:.9g}"'
     return "\n".join([
         f'<svg xmlns="http://www.w3.org/2000/svg" class="archsearch" {size} role="img" '
         f'aria-labelledby="title-{mark} desc-{mark}">',
-        f'<title id="title-{mark}">{escape(name)}</title>',
-        f'<desc id="desc-{mark}">{escape(". ".join([*facts, *blocks]))}.</desc>',
+        f'<title id="title-{mark}">{escape(one_line(analysis.spec.name))}</title>',
+        f'<desc id="desc-{mark}">{escape(about)}</desc>',
         f"<style>{_STYLE}</style>",
         f'<rect class="paper" width="{width:.9g}" height="{height:.9g}"/>',
         *parts,
@@ -105,31 +111,46 @@ def _document(
     ])  # fmt: skip
 
 
-def _head_lines(verdict: Verdict) -> list[tuple[str, str]]:
-    """(style, text) of the lines at the top: the name, the totals and their limits."""
-    analysis, limits = verdict.analysis, verdict.constraints
-    least = limits.min_receptive_field
-    lines = [
-        ("name", _cut(one_line(analysis.spec.name), MAX_NAME * 2 // 3)),
+def _description(facts: list[str], drawn: list[Section]) -> str:
+    """The picture for who cannot see it."""
+    blocks = [
+        f"{section.name}: {shape_text(section.before.shape)} to {shape_text(section.after.shape)}, "
+        f"{section.params:,} parameters"
+        for section in drawn
+    ]
+    return f"{'. '.join([*facts, *blocks])}."
+
+
+def _facts(analysis: Analysis) -> list[tuple[str, str]]:
+    """(style, text) of the lines below the name."""
+    field, with_gap = analysis.receptive_field, analysis.receptive_field_with_gap
+    return [
         ("dim", f"spec_hash        {analysis.spec_hash[:12]}"),
-        ("", f"parameters       {analysis.params:,}{_at_most(limits.max_params)}"),
-        ("", f"MACs, one image  {analysis.macs:,}{_at_most(limits.max_macs)}"),
+        ("", f"parameters       {analysis.params:,}"),
+        ("", f"MACs, one image  {analysis.macs:,}"),
         (
             "",
-            f"receptive field  {axes_text(analysis.receptive_field)} before global pooling"
-            + (f" (at least {least})" if least is not None else "")
-            + f", {axes_text(analysis.receptive_field_with_gap)} with it",
+            f"receptive field  {axes_text(field)} before global pooling, "
+            f"{axes_text(with_gap)} with it",
         ),
         ("", f"image            {shape_text(analysis.network.image.shape)}"),
     ]
-    if verdict.accepted:
-        return [*lines, ("good", "accepted")]
-    told = [f"rejected: {violation.message}" for violation in verdict.violations]
-    return [*lines, *(("bad", line) for text in told for line in textwrap.wrap(text, 76))]
 
 
-def _at_most(limit: int | None) -> str:
-    return f" (at most {limit:,})" if limit is not None else ""
+def _verdict(analysis: Analysis, constraints: Constraints) -> list[tuple[str, str]]:
+    """(style, text) of the limits that are on, and what they make of the network."""
+    limits = [
+        name if limit is True else f"{name} {limit:,}"
+        for name, limit, _ in active_rules(constraints)
+    ]
+    told = ("dim", f"limits           {', '.join(limits) or 'none'}")
+    broken = judge(analysis, constraints).violations
+    verdict = [("bad", f"rejected: {violation.message}") for violation in broken]
+    return [told, *(verdict or [("good", "accepted")])]
+
+
+def _wrapped(fact: str) -> list[str]:
+    return textwrap.wrap(fact, MAX_FACT, subsequent_indent=INDENT)
 
 
 class _Picture:

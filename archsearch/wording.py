@@ -24,11 +24,6 @@ def axes_text(pair: Pair) -> str:
     return str(pair[0]) if pair[0] == pair[1] else shape_text(pair)
 
 
-def one_line(name: str) -> str:
-    """A name with every character visible, on one line; the backslash stays as it is."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-
-
 def receptive_field_step(
     window: Conv2d | Pool2d | None, before: FeatureMap, after: FeatureMap, *, pools_all: bool
 ) -> str:

@@ -113,6 +113,14 @@ def test_what_was_meant(cli: Cli, tmp_path: Path, layer: Any, told: str) -> None
     assert told in message
 
 
+def test_keys_and_files_cannot_write_on_the_terminal(cli: Cli, tmp_path: Path) -> None:
+    assert "\x1b" not in check(cli, tmp_path, spec({**CONV, "\x1b[31mred\nx": 1}))
+    result = cli("validate", tmp_path / "a\x1b[2J\nb.json")
+    assert result.status == 2
+    assert "\x1b" not in result.err
+    assert result.err.count("\n") == 1
+
+
 def test_shapes_that_do_not_fit_are_told_all_at_once(cli: Cli, tmp_path: Path) -> None:
     bad = spec(
         {**CONV, "groups": 2},

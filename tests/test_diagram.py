@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -11,11 +12,13 @@ from hypothesis import given, settings
 
 from archsearch import ops
 from archsearch.analyze import analyze
-from archsearch.constraints import Constraints, judge
-from archsearch.diagram import mermaid
-from archsearch.network import Network
+from archsearch.constraints import Constraints
+from archsearch.diagram import boxes, mermaid, sections
+from archsearch.grouping import Group, groups_of
+from archsearch.network import Join, Network, Trunk
 from archsearch.spec import Spec
 from archsearch.to_svg import svg
+from archsearch.wording import axes_text, shape_text
 from tests.strategies import specs
 from tests.test_export import EVERYTHING, HOSTILE, NAMES, named
 
@@ -32,8 +35,8 @@ Rect = tuple[float, float, float, float]
 
 
 def drawn(spec: Spec) -> ElementTree.Element:
-    """The picture."""
-    return ElementTree.fromstring(svg(judge(analyze(spec), Constraints())))  # noqa: S314 # our own
+    """The picture, with the default limits."""
+    return ElementTree.fromstring(svg(analyze(spec), Constraints()))  # noqa: S314 # our own
 
 
 def rects(root: ElementTree.Element, style: str) -> list[Rect]:
@@ -63,6 +66,56 @@ def layers(network: Network) -> int:
 def told(text: str) -> int:
     """The parameters that layers tell, added up."""
     return sum(int(n.replace(",", "")) for n in re.findall(r"([\d,]+) params", text))
+
+
+def all_groups(trunk: Trunk) -> Iterator[Group]:
+    """Branches' groups in order, then their join's."""
+    for group in groups_of(trunk):
+        if isinstance(group.first, Join):
+            for branch in group.first.branches:
+                yield from all_groups(branch)
+        yield group
+
+
+@settings(max_examples=150)
+@given(spec=specs())
+def test_groups_hold_every_operation_once_and_a_layer_each(spec: Spec) -> None:
+    network = analyze(spec).network
+    groups = list(all_groups(network.trunk))
+    nodes = [node for group in groups for node in group.nodes]
+    assert list(map(id, nodes)) == list(map(id, network.nodes()))
+    assert sum(group.params for group in groups) == analyze(spec).params
+    assert sum(group.macs for group in groups) == analyze(spec).macs
+    for group in groups:
+        follows = (ops.BatchNorm, ops.GroupNorm, ops.Activation, ops.Dropout)
+        assert all(isinstance(node.op, follows) for node in group.rest)
+        assert {node.place for node in group.rest} <= {group.first.place}
+        assert {node.after for node in group.rest} <= {group.first.after}
+
+
+@settings(max_examples=150)
+@given(spec=specs())
+def test_the_table_has_a_row_for_each_box_of_the_diagram(spec: Spec) -> None:
+    analysis = analyze(spec)
+    drawn_boxes = [
+        (box.shape, box.rf, box.params, box.macs)
+        for section in sections(analysis.network)
+        for box in boxes(section.flow)
+    ]
+    assert drawn_boxes == [
+        (shape_text(row.after.shape), axes_text(row.after.rf), row.params, row.macs)
+        for row in analysis.rows
+    ]
+
+
+def test_what_follows_a_sum_in_its_layer_stays_with_it() -> None:
+    groups = all_groups(analyze(Spec.model_validate(EVERYTHING)).network.trunk)
+    joins = [group for group in groups if isinstance(group.first, Join)]
+    assert [[node.op for node in group.rest] for group in joins if group.rest] == [
+        [ops.Activation("gelu")]
+    ]
+    flowchart = mermaid(analyze(Spec.model_validate(EVERYTHING)))
+    assert '(["add<br/>gelu<br/>' in flowchart
 
 
 @settings(max_examples=150)

@@ -23,9 +23,14 @@ from torch import nn, optim
 from archsearch import checkpoint
 from archsearch.analyze import Analysis, analyze
 from archsearch.build import DepthwiseConv2d, Net, build
+from archsearch.constraints import Constraints, judge
+from archsearch.diagram import mermaid
+from archsearch.page import plain
 from archsearch.parse import from_json
 from archsearch.spec import Spec
+from archsearch.tables import verdict_page
 from archsearch.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
+from archsearch.to_svg import svg
 from tests.conftest import ROOT, Cli
 from tests.strategies import examples, specs
 
@@ -260,12 +265,36 @@ def test_the_file_is_clean(spec: Spec, tmp_path: Path) -> None:
     assert "archsearch" not in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
 
 
-def test_another_networks_checkpoint_does_not_load(tmp_path: Path) -> None:
-    analysis = analyze(Spec.model_validate(EVERYTHING))
+def dilated(dilation: int) -> Spec:
+    """A network whose dilation shows in no weight's shape."""
+    layers = [{"op": "conv", "out_channels": 4, "dilation": dilation}]
+    head = [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}]
+    return Spec.model_validate(
+        {"name": "n", "blocks": [{"name": "b", "layers": layers}], "output": {"layers": head}}
+    )
+
+
+@pytest.mark.parametrize("other", [Spec.model_validate(EVERYTHING), dilated(1)])
+def test_another_networks_checkpoint_does_not_load(other: Spec, tmp_path: Path) -> None:
+    analysis = analyze(other)
     trained(build(analysis.network), tmp_path / "checkpoint.pt", analysis)
-    longer = imported(pytorch_source(analyze(named("n", "a", "b"))), tmp_path)
-    with pytest.raises(ValueError, match="zip"):
-        longer.load_checkpoint(tmp_path / "checkpoint.pt")
+    module = imported(pytorch_source(analyze(dilated(2))), tmp_path)
+    told = rf"belongs to another network \(network {analysis.spec_hash[:12]} "
+    with pytest.raises(ValueError, match=told):
+        module.load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+@given(names=NAMES)
+def test_every_character_is_visible(names: list[str]) -> None:
+    analysis = analyze(named(*names))
+    page = plain(verdict_page(judge(analysis, Constraints())))
+    for text in (pytorch_source(analysis), mermaid(analysis), svg(analysis, None), page):
+        assert text.replace("\n", "").isprintable()
+    lines = [
+        plain(verdict_page(judge(analyze(named(*some)), Constraints()))).count("\n")
+        for some in (names, [f"b{i}" for i in range(len(names))])
+    ]
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.parametrize("to", ["pytorch", "mermaid", "svg"])
@@ -297,7 +326,13 @@ def test_standard_input_and_a_file(
     [
         (["--to", "svg", "--out", "/proc/none/x.svg"], "/proc/none/x.svg: cannot be written"),
         (["--to", "svg", "--out", "."], "--out . is a folder: give a file in it"),
+        (["--to", "svg", "--out", "/dev/full"], "/dev/full: cannot be written: No space left"),
         (["--to", "svg", "--checkpoint", "x.pt"], "--checkpoint goes with --to onnx, not svg"),
+        (
+            ["--to", "mermaid", "--constraints", "x"],
+            "--constraints goes with --to svg, not mermaid",
+        ),
+        (["--to", "svg", "--constraints", "none.json"], "none.json: cannot be read: No such file"),
     ],
 )
 def test_what_cannot_be_done_is_told(cli: Cli, args: list[str], message: str) -> None:
@@ -306,6 +341,50 @@ def test_what_cannot_be_done_is_told(cli: Cli, args: list[str], message: str) ->
     assert result.out == ""
     assert result.err.startswith("error: ")
     assert message in result.err
+
+
+def test_standard_output_by_name_is_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "both.txt"
+    path.write_bytes(b"before\n")
+    with path.open("ab") as file:
+        subprocess.run(
+            [sys.executable, "-m", "archsearch", "export", EVA8, "--to", "mermaid", "--out",
+             "/dev/stdout"],
+            stdout=file, check=True,
+        )  # fmt: skip
+        file.write(b"after\n")
+    drawing = mermaid(analyze(from_json(Spec, EVA8.read_text(), "eva8")))
+    assert path.read_text() == f"before\n{drawing}after\n"
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (
+            {"max_params": 90_000, "conv_blocks": None},
+            ["limits           max_params 90,000, min_receptive_field 44,",
+             "                 depthwise_separable, dilated, global_avg_pool",
+             "rejected: 97,284 parameters, 7,284 over the limit of 90,000"],
+        ),
+        (
+            dict.fromkeys(Constraints.model_fields),
+            ["limits           none", "accepted"],
+        ),
+        ({"dilated": False, "depthwise_separable": None, "global_avg_pool": False,
+          "conv_blocks": False}, ["limits           max_params 200,000, min_receptive_field 44",
+                                  "accepted"]),
+    ],
+)  # fmt: skip
+def test_a_picture_tells_the_limits_that_it_was_given(
+    limits: dict[str, Any], told: list[str], cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "limits.json"
+    path.write_text(json.dumps(limits))
+    lines = [cli("export", EVA8, "--to", "svg", *args).out.splitlines()
+             for args in (["--constraints", path], [])]  # fmt: skip
+    texts = [[t for line in some for t in re.findall(r"^<text[^>]*>(.*)</text>$", line)]
+             for some in lines]  # fmt: skip
+    assert [text for text in texts[0] if text not in texts[1]] == told
 
 
 def test_a_bad_spec_is_told_with_its_place(cli: Cli, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,53 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_followed_not_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    link = tmp_path / "link"
+    link.symlink_to(folder / "a.txt")
+    for text in ("where nothing was", "where something was"):
+        files.write_text(link, text)
+        assert link.is_symlink()
+        assert (folder / "a.txt").read_text() == text
+        assert list(folder.iterdir()) == [folder / "a.txt"]
+
+
+def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        files.write_text(pipe, "through")
+        try:
+            assert reader.communicate(timeout=20)[0] == b"through"
+        finally:
+            reader.kill()
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("path", [".", "..", "", "/"])
+def test_a_folder_is_not_replaced(path: str) -> None:
+    with pytest.raises(ArchsearchError, match=r"is a folder: give a file in it"):
+        files.write_text(Path(path), "text")
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ArchsearchError, match="a: cannot be written: Too many levels of symbolic"):
+        files.write_text(tmp_path / "a", "text")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_device_is_written_into_and_stays() -> None:
+    before = Path("/dev/full").stat()
+    with pytest.raises(ArchsearchError, match=r"^/dev/full: cannot be written: No space left"):
+        files.write_text(Path("/dev/full"), "text")
+    after = Path("/dev/full").stat()
+    assert stat.S_ISCHR(after.st_mode)
+    assert after.st_ino == before.st_ino
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,9 @@ from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
     from archsearch.analyze import Analysis
+    from archsearch.constraints import Constraints
 
+STDOUT = 1
 ONNX_NEEDS = ("onnx", "onnxscript")
 
 
@@ -42,17 +45,30 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="Whose weights go into an ONNX model; fresh ones else."),
     ] = None,
+    constraints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Limits as JSON that an SVG tells, with the verdict; null switches one off.",
+        ),
+    ] = None,
 ) -> None:
     """Write a network as PyTorch code, an ONNX model or a diagram.
 
     Exit status: 0 written, 2 bad input or environment.
     """
     from archsearch.analyze import analyze
+    from archsearch.constraints import Constraints
     from archsearch.errors import InputError
     from archsearch.parse import from_json, read_text, source_name
     from archsearch.spec import Spec
 
-    _check_options(to, out, checkpoint)
+    if out is not None and _is_standard_output(out):
+        out = None
+    _check_options(to, out, checkpoint, constraints)
+    limits = None
+    if constraints is not None:
+        limits = from_json(Constraints, read_text(constraints), source_name(constraints))
     parsed = from_json(Spec, read_text(spec), source_name(spec))
     try:
         analysis = analyze(parsed)
@@ -61,10 +77,20 @@ def export(
     if to == Target.onnx:
         _write(_onnx(analysis, checkpoint), out)
     else:
-        _write(_text(analysis, to).encode(), out)
+        _write(_text(analysis, to, limits).encode(), out)
 
 
-def _check_options(to: Target, out: Path | None, checkpoint: Path | None) -> None:
+def _is_standard_output(path: Path) -> bool:
+    """Whether `path` leads there, as /dev/stdout does: a redirection is no file to replace."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(STDOUT))
+    except OSError:
+        return False
+
+
+def _check_options(
+    to: Target, out: Path | None, checkpoint: Path | None, constraints: str | None
+) -> None:
     wrong = []
     if out is not None and out.is_dir():
         wrong.append(f"--out {out} is a folder: give a file in it")
@@ -76,6 +102,8 @@ def _check_options(to: Target, out: Path | None, checkpoint: Path | None) -> Non
             wrong.append(f"--to onnx needs {names}: pip install 'archsearch[onnx]'")
     elif checkpoint is not None:
         wrong.append(f"--checkpoint goes with --to onnx, not {to.value}: drop one of them")
+    if constraints is not None and to != Target.svg:
+        wrong.append(f"--constraints goes with --to svg, not {to.value}: drop one of them")
     if wrong:
         raise ArchsearchError("; ".join(wrong))
 
@@ -97,8 +125,7 @@ def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
     return model
 
 
-def _text(analysis: Analysis, to: Target) -> str:
-    from archsearch.constraints import Constraints, judge
+def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:
     from archsearch.diagram import mermaid
     from archsearch.to_pytorch import pytorch_source
     from archsearch.to_svg import svg
@@ -107,7 +134,7 @@ def _text(analysis: Analysis, to: Target) -> str:
         return pytorch_source(analysis)
     if to == Target.mermaid:
         return mermaid(analysis)
-    return svg(judge(analysis, Constraints()))
+    return svg(analysis, limits)
 
 
 def _write(content: bytes, out: Path | None) -> None:

@@ -15,6 +15,7 @@ from archsearch.cli.options import (
     PrecisionOption,
     open_trainer,
 )
+from archsearch.errors import one_line
 
 if TYPE_CHECKING:
     from archsearch.jobs import Job
@@ -98,7 +99,7 @@ def _train(trainer: Trainer, job: Job) -> int:
     run = trainer.run_of(job.seed)
     history: list[Epoch] = []
     test_acc = None
-    title = f"{job.network.spec.name} on {run.dataset}, {run.device} ({run.precision})"
+    title = f"{one_line(job.network.spec.name)} on {run.dataset}, {run.device} ({run.precision})"
     try:
         with train_progress(title, job.recipe.epochs) as show:
             for step in trainer.train(job, test=True):
