@@ -185,5 +185,5 @@ def _brief_data(source: str, screened: Screened) -> dict[str, object]:
         "macs": totals.macs,
         "receptive_field": axes_data(totals.receptive_field),
         "receptive_field_with_gap": axes_data(totals.receptive_field_with_gap),
-        "violations": [violation._asdict() for violation in screened.violations],
+        "violations": [violation.data() for violation in screened.violations],
     }

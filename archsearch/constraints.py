@@ -48,9 +48,17 @@ class Violation(NamedTuple):
     """A limit that a network breaks."""
 
     rule: str
-    limit: int | bool
-    actual: int | bool
-    message: str
+    limit: int
+    actual: int
+
+    @property
+    def message(self) -> str:
+        """In a sentence."""
+        return RULES[self.rule].message(self.actual, self.limit)
+
+    def data(self) -> dict[str, object]:
+        """As plain data, the message with it."""
+        return {**self._asdict(), "message": self.message}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +103,14 @@ class Rule(NamedTuple):
     """How a limit is held against the field of `Totals` that it is about.
 
     Attributes:
-        field: that field; of a (height, width) the smaller counts.
+        field: that field.
+        actual: what of it is held against the limit: of a (height, width) the smaller.
         breaks: whether (actual, limit) breaks it, for numbers and for arrays of them.
         message: (actual, limit) in a sentence.
     """
 
     field: str
+    actual: Callable[[Totals], Any]
     breaks: Callable[[Any, Any], Any]
     message: Callable[[int, int], str]
 
@@ -120,38 +130,42 @@ def active_rules(constraints: Constraints) -> ActiveRules:
 
 def violations(totals: Totals, rules: ActiveRules) -> list[Violation]:
     """The limits that `totals` breaks."""
-    found = []
-    for name, limit, rule in rules:
-        actual = getattr(totals, rule.field)
-        if isinstance(actual, tuple):
-            actual = min(actual)
-        if rule.breaks(actual, limit):
-            found.append(Violation(name, limit, actual, rule.message(actual, limit)))
-    return found
+    return [
+        Violation(name, limit, actual)
+        for name, limit, (_, actual_of, breaks, _) in rules
+        if breaks(actual := actual_of(totals), limit)
+    ]
+
+
+def _rule(
+    field: str, breaks: Callable[[Any, Any], Any], message: Callable[[int, int], str]
+) -> Rule:
+    return Rule(field, operator.attrgetter(field), breaks, message)
 
 
 RULES: dict[str, Rule] = {
-    "max_params": Rule(
+    "max_params": _rule(
         "params",
         operator.gt,
         lambda n, limit: f"{n:,} parameters, {n - limit:,} over the limit of {limit:,}",
     ),
     "min_receptive_field": Rule(
         "receptive_field",
+        lambda totals: min(totals.receptive_field),
         operator.lt,
         lambda n, limit: f"receptive field {n} before global pooling, {limit - n} short of {limit}",
     ),
-    "max_macs": Rule(
+    "max_macs": _rule(
         "macs",
         operator.gt,
         lambda n, limit: f"{n:,} multiply-accumulates, {n - limit:,} over the limit of {limit:,}",
     ),
-    "conv_blocks": Rule(
+    "conv_blocks": _rule(
         "conv_blocks",
         operator.ne,
         lambda n, limit: f"{n} blocks hold a convolution; {limit} and an output are wanted",
     ),
-    "depthwise_separable": Rule(
+    "depthwise_separable": _rule(
         "depthwise_separable",
         operator.ne,
         lambda *_: (
@@ -159,12 +173,12 @@ RULES: dict[str, Rule] = {
             "(groups = in_channels, kernel > 1, then a 1x1 convolution)"
         ),
     ),
-    "dilated": Rule(
+    "dilated": _rule(
         "dilated",
         operator.ne,
         lambda *_: "no dilated convolution (dilation > 1 with a kernel > 1)",
     ),
-    "global_avg_pool": Rule(
+    "global_avg_pool": _rule(
         "global_avg_pool",
         operator.ne,
         lambda *_: (

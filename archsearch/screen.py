@@ -131,13 +131,14 @@ class Screen:
         named = _NAMED.match(head)
         if named is None:
             raise _UnusualError
-        pieces = [self._cut.get(piece) or self._cut_off(piece) for piece in rest]
+        cut, lists = self._cut.get, self._lists.get
+        pieces = [cut(piece) or self._cut_off(piece) for piece in rest]
         around = (head[named.end() :], *[tail for _, tail in pieces])
         order, at, classes = self._frames.get(around) or self._add_frame(around)
         runs, count = [], 0
         for i in order:
             key = (pieces[i][0], at)
-            run, layers, at = self._lists.get(key) or self._add(key)
+            run, layers, at = lists(key) or self._add(key)
             runs.append(run)
             count += layers
         channels, height, width, _ = at

@@ -150,16 +150,14 @@ def joined(runs: Iterable[Run]) -> Run:
 
 def add_up(sections: Sequence[Run]) -> Totals:
     """The totals of a network's blocks and, last, its output."""
-    run = joined(sections)
-    with_gap = (1 + run.growth_h, 1 + run.growth_w)
-    gate = (
-        with_gap if run.gate_h is None or run.gate_w is None else (1 + run.gate_h, 1 + run.gate_w)
-    )
+    (
+        params, macs, _, _, growth_h, growth_w, gate_h, gate_w,
+        _, dilated, pooled, separable, _, _, _,
+    ) = joined(sections)  # fmt: skip
+    with_gap = (1 + growth_h, 1 + growth_w)
+    gate = with_gap if gate_h is None or gate_w is None else (1 + gate_h, 1 + gate_w)
     blocks = sum([section.conv for section in sections]) - sections[-1].conv
-    return Totals(
-        run.params, run.macs, gate, with_gap, blocks, run.depthwise_separable, run.dilated,
-        run.global_avg_pool,
-    )  # fmt: skip
+    return Totals(params, macs, gate, with_gap, blocks, separable, dilated, pooled)
 
 
 def _dilated(op: ops.Conv2d) -> bool:

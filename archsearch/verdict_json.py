@@ -29,7 +29,7 @@ def verdict_data(source: str, verdict: Verdict) -> dict[str, Any]:
         "receptive_field_with_gap": axes_data(analysis.receptive_field_with_gap),
         "receptive_field_clipped": axes_data(clipped) if (clipped := analysis.clipped) else None,
         "peak_activation_bytes": analysis.peak_activation_bytes,
-        "violations": [violation._asdict() for violation in verdict.violations],
+        "violations": [violation.data() for violation in verdict.violations],
         "warnings": [warning._asdict() for warning in verdict.warnings],
         "layers": [_row_data(row) for row in analysis.rows],
     }

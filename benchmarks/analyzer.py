@@ -7,6 +7,7 @@ Run: pip install -e '.[benchmark]', then python benchmarks/analyzer.py [--specs 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import random
@@ -354,7 +355,14 @@ def as_text(rows: Sequence[tuple[str, ...]]) -> str:
 
 def as_markdown(rows: Sequence[tuple[str, ...]], told: Sequence[str]) -> str:
     """The same, with its conditions."""
-    lines = ["# The analyzer and its peers", "", *(f"- {line}" for line in told), ""]
+    command = "`python -W ignore benchmarks/analyzer.py --out studies/benchmarks/analyzer.md`"
+    lines = [
+        "# The analyzer and its peers",
+        "",
+        f"- {command}",
+        *(f"- {line}" for line in told),
+        "",
+    ]
     lines += [f"| {' | '.join(HEADINGS)} |", "|---|---:|---:|---|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
@@ -366,6 +374,7 @@ def main() -> None:
     parser.add_argument("--specs", type=int, default=SPECS, help="how many networks")
     parser.add_argument("--out", type=Path, help="a Markdown file to write")
     given = parser.parse_args()
+    gc.set_threshold(50_000)  # as archsearch.cli has it
     torch.set_num_threads(1)  # an image of 3x32x32 has no work for two
     told = conditions(given.specs)
     print("\n".join(told))
