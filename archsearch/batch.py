@@ -24,8 +24,8 @@ from typing import BinaryIO
 from archsearch.constraints import Constraints, verdict_on
 from archsearch.errors import ArchsearchError
 from archsearch.parse import MAX_BYTES, decoded, source_name, unreadable
-from archsearch.screen import Screen, Screened
-from archsearch.verdict_json import axes_data, invalid_data, verdict_data
+from archsearch.screen import Screen
+from archsearch.verdict_json import invalid_data, totals_data, verdict_data
 
 LINES_A_TASK = 64
 TASKS_AHEAD = 4
@@ -165,25 +165,12 @@ def _judge_of(limits: str, brief: bool) -> Callable[[str, str], Judged]:
     screen = Screen(constraints)
 
     def totals(text: str, source: str) -> Judged:
-        screened = screen(text, source)
-        return Judged(0 if screened.accepted else 1, json.dumps(_brief_data(source, screened)))
+        found = screen(text, source)
+        data = totals_data(source, found.name, found.totals, found.violations)
+        return Judged(0 if found.accepted else 1, json.dumps(data))
 
     def everything(text: str, source: str) -> Judged:
         verdict = verdict_on(text, source, constraints)
         return Judged(0 if verdict.accepted else 1, json.dumps(verdict_data(source, verdict)))
 
     return totals if brief else everything
-
-
-def _brief_data(source: str, screened: Screened) -> dict[str, object]:
-    totals = screened.totals
-    return {
-        "file": source,
-        "name": screened.name,
-        "verdict": "accepted" if screened.accepted else "rejected",
-        "params": totals.params,
-        "macs": totals.macs,
-        "receptive_field": axes_data(totals.receptive_field),
-        "receptive_field_with_gap": axes_data(totals.receptive_field_with_gap),
-        "violations": [violation.data() for violation in screened.violations],
-    }

@@ -20,7 +20,7 @@ from archsearch.space_table import BlockTable, Integers, SpaceTable
 from archsearch.spec import MAX_PIXELS
 
 MAX_LISTED = 6_000_000
-"""Rows of all second halves together."""
+"""Rows: the settings of one block on every map before it, and all halves together."""
 MAX_CELLS = 40_000_000
 """Of the histogram that one count takes."""
 MAX_SETTINGS = 1 << 53

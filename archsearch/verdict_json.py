@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from archsearch.constraints import Verdict
+from archsearch.constraints import Verdict, Violation
 from archsearch.errors import InputError
 from archsearch.ops import Conv2d
 from archsearch.rows import Row
+from archsearch.totals import Totals
 
 Number = TypeVar("Number", int, float)
 
@@ -19,19 +21,28 @@ def verdict_data(source: str, verdict: Verdict) -> dict[str, Any]:
     """
     analysis = verdict.analysis
     return {
-        "file": source,
-        "name": analysis.spec.name,
+        **totals_data(source, analysis.spec.name, analysis.totals, verdict.violations),
         "spec_hash": analysis.spec_hash,
-        "verdict": "accepted" if verdict.accepted else "rejected",
-        "params": analysis.params,
-        "macs": analysis.macs,
-        "receptive_field": axes_data(analysis.receptive_field),
-        "receptive_field_with_gap": axes_data(analysis.receptive_field_with_gap),
         "receptive_field_clipped": axes_data(clipped) if (clipped := analysis.clipped) else None,
         "peak_activation_bytes": analysis.peak_activation_bytes,
-        "violations": [violation.data() for violation in verdict.violations],
         "warnings": [warning._asdict() for warning in verdict.warnings],
         "layers": [_row_data(row) for row in analysis.rows],
+    }
+
+
+def totals_data(
+    source: str, name: str, totals: Totals, violations: Sequence[Violation]
+) -> dict[str, Any]:
+    """What is known without looking at layers."""
+    return {
+        "file": source,
+        "name": name,
+        "verdict": "rejected" if violations else "accepted",
+        "params": totals.params,
+        "macs": totals.macs,
+        "receptive_field": axes_data(totals.receptive_field),
+        "receptive_field_with_gap": axes_data(totals.receptive_field_with_gap),
+        "violations": [violation.data() for violation in violations],
     }
 
 

@@ -17,7 +17,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 gc.set_threshold(50_000)  # starting up makes many objects and no garbage: collect less often
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for them costs a tenth
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # we have none; looking takes time
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def _end(message: str, status: int) -> None:
 def _run(args: list[str]) -> None:
     command, *paths = args or [""]
     if command == "validate" and paths and not any(p.startswith("-") and p != "-" for p in paths):
-        # The commonest call: without options it needs no typer, which takes as long as the rest.
+        # The commonest call: without options it needs no typer, and typer takes long to load.
         from archsearch.cli.verdicts import validate_specs
 
         sys.exit(validate_specs(paths))
