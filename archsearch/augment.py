@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from archsearch.recipe import Affine, Augment, ColorJitter, Cutout
+from archsearch.recipe import Affine, Augment, ColorJitter, Cutout, Erasing
 
 # N images, C channels, H W pixels
 
@@ -24,18 +24,31 @@ class Augmenter:
         augment: what to draw.
         mean: per channel, of pixels in [0, 1].
         std: likewise.
+        seed: of which images alternating flips begin with.
     """
 
-    def __init__(self, pixels_NHWC: Tensor, augment: Augment, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, pixels_NHWC: Tensor, augment: Augment, mean: Tensor, std: Tensor, seed: int = 0
+    ) -> None:
         self._augment = augment
         self._size = pixels_NHWC.shape[1:3]
         self._padded = _mirrored(pixels_NHWC, augment.translate)
         self._mean, self._std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
+        # Another stream than any epoch's, whose seeds are far apart.
+        coins = torch.Generator().manual_seed(seed ^ 0x666C6970)
+        self._first_flips = (torch.rand(len(pixels_NHWC), generator=coins) < 0.5).to(
+            pixels_NHWC.device
+        )
 
-    def batch(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Images `index` (N,), changed as drawn from `generator`: (N, C, H, W), channels last."""
+    def batch(self, index: Tensor, generator: torch.Generator, epoch: int = 0) -> Tensor:
+        """Images `index` (N,), changed as drawn from `generator`: (N, C, H, W), channels last.
+
+        Both are on the images' device; `epoch` (0, 1, ...) decides alternating flips.
+        """
         augment = self._augment
-        x = _window(self._padded, self._size, index, augment, generator).permute(0, 3, 1, 2)
+        flips = self._flips(index, generator, epoch)
+        x = _window(self._padded, self._size, index, augment.translate, flips, generator)
+        x = x.permute(0, 3, 1, 2)
         x = x.to(torch.float32).div_(255)
         if augment.affine:
             x = affine(x, augment.affine, generator)
@@ -45,7 +58,24 @@ class Augmenter:
             x = torch.where(_chosen(x, augment.grayscale, generator), _gray(x), x)
         if augment.cutout:
             x = cutout(x, augment.cutout, self._mean, generator)
+        if augment.erasing:
+            x = erasing(x, augment.erasing, self._mean, generator)
         return x.sub_(self._mean).div_(self._std)
+
+    def _flips(self, index: Tensor, generator: torch.Generator, epoch: int) -> Tensor | None:
+        if self._augment.flip == "alternating":
+            return self._first_flips[index] ^ bool(epoch % 2)
+        if not self._augment.flip:
+            return None
+        return _drawn(len(index), generator) < self._augment.flip
+
+
+def shrunk(x_NCHW: Tensor, side: int) -> Tensor:
+    """Images at most `side` pixels high and wide, bilinear; smaller ones as they are."""
+    size = [min(side, length) for length in x_NCHW.shape[2:]]
+    if size == list(x_NCHW.shape[2:]):
+        return x_NCHW
+    return F.interpolate(x_NCHW, size=size, mode="bilinear", align_corners=False)
 
 
 def normalised(pixels_NHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -88,19 +118,20 @@ def _window(
     padded_NHWC: Tensor,
     size: tuple[int, int] | torch.Size,
     index: Tensor,
-    augment: Augment,
+    translate: int,
+    flips: Tensor | None,
     generator: torch.Generator,
 ) -> Tensor:
     """Each image moved and perhaps flipped: one gather, uint8 (N, H, W, C)."""
     count, device = len(index), padded_NHWC.device
-    rows, columns = (torch.arange(side).expand(count, side) for side in size)
-    if augment.translate:
-        shifts = torch.randint(0, 2 * augment.translate + 1, (2, count, 1), generator=generator)
+    rows, columns = (torch.arange(side, device=device).expand(count, side) for side in size)
+    if translate:
+        shifts = torch.randint(
+            0, 2 * translate + 1, (2, count, 1), generator=generator, device=device
+        )
         rows, columns = rows + shifts[0], columns + shifts[1]
-    if augment.flip:
-        flips = torch.rand(count, 1, generator=generator) < augment.flip
-        columns = torch.where(flips, columns.flip(1), columns)
-    index, rows, columns = index.to(device), rows.to(device), columns.to(device)
+    if flips is not None:
+        columns = torch.where(flips[:, None], columns.flip(1), columns)
     return padded_NHWC[index[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
@@ -118,7 +149,7 @@ def affine(x_NCHW: Tensor, config: Affine, generator: torch.Generator) -> Tensor
             torch.stack([sin * w / h, cos, shift[:, 1]], 1),
         ],
         1,
-    ).to(x_NCHW.device)
+    )
     grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
     moved = F.grid_sample(x_NCHW, grid, padding_mode="reflection", align_corners=False)
     return torch.where(_chosen(x_NCHW, config.p, generator), moved, x_NCHW)
@@ -129,38 +160,70 @@ def color_jitter(x_NCHW: Tensor, config: ColorJitter, generator: torch.Generator
     n = len(x_NCHW)
 
     def factor(limit: float) -> Tensor:
-        return (1 + _even(n, limit, generator)).view(n, 1, 1, 1).to(x_NCHW.device)
+        return (1 + _even(n, limit, generator)).view(n, 1, 1, 1)
 
     y = (x_NCHW * factor(config.brightness)).clamp(0, 1)
     middle = _gray(y).mean((1, 2, 3), keepdim=True)
     y = middle.lerp(y, factor(config.contrast)).clamp(0, 1)
     y = _gray(y).lerp(y, factor(config.saturation)).clamp(0, 1)
-    y = _turn_hue(y, _even(n, config.hue, generator).to(x_NCHW.device))
+    y = _turn_hue(y, _even(n, config.hue, generator))
     return torch.where(_chosen(x_NCHW, config.p, generator), y, x_NCHW)
 
 
 def cutout(x_NCHW: Tensor, config: Cutout, fill: Tensor, generator: torch.Generator) -> Tensor:
     """Fill one square an image, by chance (DeVries and Taylor 2017, arXiv 1708.04552)."""
+    size = torch.full((len(x_NCHW),), config.size, device=x_NCHW.device)
+    return _rectangles_filled(x_NCHW, size, size, config.p, fill, generator)
+
+
+def erasing(x_NCHW: Tensor, config: Erasing, fill: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill one rectangle an image, by chance (Zhong et al. 2017, arXiv 1708.04896).
+
+    Where torchvision draws again until a rectangle fits, its long side is cut to the image here.
+    """
     n, _, h, w = x_NCHW.shape
-    chosen = torch.rand(n, generator=generator) < config.p
+    least, most = config.area
+    area = h * w * (least + (most - least) * _drawn(n, generator))
+    low, high = (math.log(ratio) for ratio in config.ratio)
+    ratio = (low + (high - low) * _drawn(n, generator)).exp()
+    height, width = ((area * r).sqrt().round().long() for r in (ratio, 1 / ratio))
+    return _rectangles_filled(x_NCHW, height, width, config.p, fill, generator)
+
+
+def _rectangles_filled(
+    x_NCHW: Tensor,
+    height: Tensor,
+    width: Tensor,
+    p: float,
+    fill: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """By chance, each image with a rectangle of its own size (N,), cut to the image, in it."""
+    n, _, h, w = x_NCHW.shape
+    chosen = _drawn(n, generator) < p
     inside = []
-    for side in (h, w):
-        size = min(config.size, side)
-        first = torch.randint(0, side - size + 1, (n, 1), generator=generator)
-        at = torch.arange(side)
-        inside.append((at >= first) & (at < first + size))
+    for side, sizes in ((h, height), (w, width)):
+        size = sizes.clamp(max=side)
+        first = (_drawn(n, generator) * (side - size + 1)).long()
+        at = torch.arange(side, device=x_NCHW.device)
+        inside.append((at >= first[:, None]) & (at < (first + size)[:, None]))
     mask = (inside[0][:, :, None] & inside[1][:, None, :] & chosen[:, None, None])[:, None]
-    return torch.where(mask.to(x_NCHW.device), fill, x_NCHW)
+    return torch.where(mask, fill, x_NCHW)
+
+
+def _drawn(count: int, generator: torch.Generator) -> Tensor:
+    """(count,) numbers between 0 and 1, on the generator's device: nothing waits for a copy."""
+    return torch.rand(count, generator=generator, device=generator.device)
 
 
 def _even(count: int, limit: float, generator: torch.Generator) -> Tensor:
     """(count,) numbers between -limit and +limit."""
-    return (torch.rand(count, generator=generator) * 2 - 1) * limit
+    return (_drawn(count, generator) * 2 - 1) * limit
 
 
 def _chosen(x_NCHW: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    chosen = torch.rand(len(x_NCHW), generator=generator) < p
-    return chosen.view(-1, 1, 1, 1).to(x_NCHW.device)
+    chosen = _drawn(len(x_NCHW), generator) < p
+    return chosen.view(-1, 1, 1, 1)
 
 
 def _gray(x_NCHW: Tensor) -> Tensor:

@@ -80,6 +80,7 @@ class Merge(nn.Module):
         self.branches = nn.ModuleList(_trunk(branch) for branch in join.branches)
         self.split = join.split
         self.merge = join.merge
+        self.residual = join.role == "residual"
 
     def forward(self, x: Tensor) -> Tensor:
         """The sum of the branches' outputs, or their concatenation over channels."""

@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn, optim
+from torch.optim.swa_utils import AveragedModel
 
 from archsearch.errors import ArchsearchError, CheckpointError
 from archsearch.files import replacing
 from archsearch.results import Epoch
 
-FORMAT = 1
+FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that changes while a network trains, but for what follows from seed and epoch.
+
+    Attributes:
+        model: weights and buffers as they are trained.
+        optimizers: one state each.
+        average: the averaged weights, as `AveragedModel` names them; None where there are none.
+        batch_size: as memory allowed.
+    """
+
+    model: dict[str, Any]
+    optimizers: list[dict[str, Any]]
+    average: dict[str, Any] | None
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        optimizers: Sequence[optim.Optimizer],
+        average: AveragedModel | None,
+        batch_size: int,
+    ) -> State:
+        """A copy that training on does not change."""
+        return cls(
+            copy.deepcopy(model.state_dict()),
+            [copy.deepcopy(optimizer.state_dict()) for optimizer in optimizers],
+            copy.deepcopy(average.state_dict()) if average else None,
+            batch_size,
+        )
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[optim.Optimizer],
+        average: AveragedModel | None,
+    ) -> None:
+        """Put everything back."""
+        model.load_state_dict(self.model)
+        for optimizer, state in zip(optimizers, self.optimizers, strict=True):
+            optimizer.load_state_dict(copy.deepcopy(state))
+        if average and self.average:
+            average.load_state_dict(self.average)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State after the last epoch of `history`.
-
-    What is random later follows from the seed and the epoch alone, so no generator is stored.
-    """
+    """State after the last epoch of `history`."""
 
     run: str
     history: tuple[Epoch, ...]
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
+    state: State
 
 
-def save(
-    path: Path, run: str, history: tuple[Epoch, ...], model: nn.Module, optimizer: optim.Optimizer
-) -> None:
+def save(path: Path, found: Checkpoint) -> None:
     """Replace the checkpoint at `path` at once or not at all.
 
     Raises:
@@ -39,10 +82,15 @@ def save(
     """
     state = {
         "format": FORMAT,
-        "run": run,
-        "history": [asdict(epoch) for epoch in history],
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "run": found.run,
+        "history": [asdict(epoch) for epoch in found.history],
+        "model": trained_weights(found.state),
+        "training": {
+            "model": found.state.model,
+            "optimizers": found.state.optimizers,
+            "average": found.state.average,
+            "batch_size": found.state.batch_size,
+        },
     }
     try:
         with replacing(path) as temporary:
@@ -66,23 +114,52 @@ def load(path: Path, run: str) -> Checkpoint | None:
     """
     if not path.exists():
         return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        found = Checkpoint(
-            run=str(state["run"]),
-            history=tuple(Epoch(**epoch) for epoch in state["history"]),
-            model=dict(state["model"]),
-            optimizer=dict(state["optimizer"]),
-        )
-        version = int(state["format"])
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: is not a checkpoint that can be read ({type(error).__name__}); "
-            "it is left as it is: move it away to train from the beginning"
-        ) from error
-    if version != FORMAT or found.run != run:
+    found = read(path)
+    if found.run != run:
         raise CheckpointError(
             f"{path}: belongs to another run ({found.run}, this is {run}); "
             "choose another folder, or move it away to train from the beginning"
         )
     return found
+
+
+def read(path: Path) -> Checkpoint:
+    """The checkpoint at `path`, whosever it is.
+
+    Raises:
+        CheckpointError: it is not there, damaged, or of another version of archsearch.
+    """
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+        version = raw["format"]
+        if version == FORMAT:
+            training = raw["training"]
+            state = State(
+                dict(training["model"]),
+                [dict(optimizer) for optimizer in training["optimizers"]],
+                training["average"] and dict(training["average"]),
+                int(training["batch_size"]),
+            )
+            history = tuple(Epoch(**epoch) for epoch in raw["history"])
+            return Checkpoint(str(raw["run"]), history, state)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: is not a checkpoint that can be read ({type(error).__name__}); "
+            "it is left as it is: move it away to train from the beginning"
+        ) from error
+    raise CheckpointError(
+        f"{path}: has the format {version!r}, this version of archsearch reads {FORMAT}; "
+        "it is left as it is: move it away to train from the beginning"
+    )
+
+
+def trained_weights(state: State) -> dict[str, Any]:
+    """The network's state dict as it is scored: averaged where the recipe averages."""
+    if state.average is None:
+        return state.model
+    prefix = "module."
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state.average.items()
+        if name.startswith(prefix)
+    }

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from archsearch import checkpoint, files, ops
 from archsearch.augment import statistics
 from archsearch.build import build
 from archsearch.data import Dataset, Images, holdout
-from archsearch.device import Device
-from archsearch.errors import CheckpointError, InputError, Problem, TrainingError
+from archsearch.device import Device, lost, out_of_memory
+from archsearch.errors import ArchsearchError, CheckpointError, InputError, Problem, TrainingError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
 from archsearch.network import Network
 from archsearch.recipe import recipe_hash
@@ -77,13 +79,15 @@ class Trainer:
         if problems:
             raise InputError(network.spec.name, problems)
 
-    def train(self, job: Job, *, test: bool) -> Iterator[Epoch | float]:
+    def train(
+        self, job: Job, *, test: bool, warn: Callable[[str], None]
+    ) -> Iterator[Epoch | float]:
         """Train `job`: its epochs, then, with `test`, its accuracy on the test images.
 
         Raises:
             TrainingError: the loss left the numbers, or there is not enough memory.
             CheckpointError: its checkpoint cannot be used.
-            ArchsearchError: its folder cannot be written.
+            ArchsearchError: its folder cannot be written, or the device is lost.
         """
         params = sum(ops.params(node.op) for node in job.network.nodes())
         if BYTES_PER_PARAM * params > physical_memory():
@@ -92,14 +96,13 @@ class Trainer:
         checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))
         files.write_text(job.folder / "spec.json", spec_text(job))
         files.write_text(job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n")
+        files.write_text(job.folder / "run.json", self._run_json(job))
         fit = self.dataset.train if job.final else self.fit
         held_out = None if job.final else self.held_out
         torch.manual_seed(job.seed)
         try:
-            model = build(job.network)
-            history: list[Epoch] = []
-            for epoch in train(
-                model,
+            epochs = train(
+                build(job.network),
                 job.recipe,
                 fit,
                 held_out,
@@ -107,19 +110,31 @@ class Trainer:
                 seed=job.seed,
                 run=self._run_id(job),
                 checkpoint_path=job.folder / "checkpoint.pt",
-            ):
-                history.append(epoch)
+                warn=warn,
+            )
+            history: list[Epoch] = []
+            while not isinstance(step := _next_epoch(epochs), nn.Module):
+                history.append(step)
                 write_history(job.folder / "history.csv", history)
-                yield epoch
+                yield step
             if test:
                 mean, std = statistics(fit.pixels)
-                score = evaluate(model, self.dataset.test, mean, std, self.device)
+                score = evaluate(step, self.dataset.test, mean, std, self.device)
                 yield score.accuracy
-        except MemoryError as error:
-            raise TrainingError("out of memory: use a smaller batch_size or network") from error
-        except (RuntimeError, ValueError) as error:  # torch's, of this network and batch size
+        except (RuntimeError, ValueError, MemoryError) as error:  # torch's, of this network
+            if out_of_memory(error):
+                raise TrainingError("out of memory: use a smaller batch_size or network") from error
             why = str(error).splitlines()[0]
+            if lost(error):
+                raise ArchsearchError(
+                    f"{self.device.name} failed: {why}; what was trained is saved: run the same "
+                    "command again once it is back, or with another --device"
+                ) from error
             raise TrainingError(f"torch cannot train this: {why}") from error
+
+    def _run_json(self, job: Job) -> str:
+        made = {**asdict(self.run_of(job.seed)), "full": job.final, "spec_hash": job.spec_hash}
+        return json.dumps(made, indent=2) + "\n"
 
     def _run_id(self, job: Job) -> str:
         part = "all" if job.final else "fit"
@@ -127,6 +142,15 @@ class Trainer:
             f"network {job.spec_hash[:12]} recipe {recipe_hash(job.recipe)[:12]} "
             f"data {self.dataset.name}/{part} seed {job.seed} {self.device.precision}"
         )
+
+
+def _next_epoch(epochs: Generator[Epoch, None, nn.Module]) -> Epoch | nn.Module:
+    """The next epoch, or the trained network where there is none."""
+    try:
+        return next(epochs)
+    except StopIteration as end:
+        trained: nn.Module = end.value
+        return trained
 
 
 def physical_memory() -> int:
@@ -158,7 +182,7 @@ class InProcess:
 
     def submit(self, job: Job) -> None:
         """Take a job; it makes progress while `next_report` waits."""
-        self._running[job.key] = (job, self.trainer.train(job, test=job.final))
+        self._running[job.key] = (job, self.trainer.train(job, test=job.final, warn=self.warn))
 
     def stop(self, key: str) -> None:
         """Drop a job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -13,6 +14,7 @@ from archsearch.spec import Flag, Frozen
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
 Positive = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(strict=True, ge=0.01, le=100, allow_inf_nan=False)]
 
 
 class Affine(Frozen):
@@ -43,11 +45,22 @@ class Cutout(Frozen):
     size: Annotated[int, Field(strict=True, ge=1, le=1024)] = 8
 
 
+class Erasing(Frozen):
+    """torchvision's RandomErasing: one rectangle, wholly inside the image, of the mean colour."""
+
+    p: Fraction = 0.5
+    area: tuple[Fraction, Fraction] = (0.02, 0.33)
+    """Least and greatest share of the image."""
+    ratio: tuple[Ratio, Ratio] = (0.3, 3.3)
+    """Least and greatest height over width."""
+
+
 class Augment(Frozen):
     """Changes to training images, drawn anew per image and epoch, in this order."""
 
-    flip: Fraction = 0.5
-    """Probability of a left-right flip."""
+    flip: Fraction | Literal["alternating"] = 0.5
+    """Probability of a left-right flip; "alternating": an image that was not flipped in one epoch
+    is in the next (Jordan 2024, arXiv 2404.00498)."""
     translate: Annotated[int, Field(strict=True, ge=0, le=16)] = 2
     """Pixels, both ways and axes; the border is mirrored."""
     affine: Affine | None = None
@@ -55,6 +68,36 @@ class Augment(Frozen):
     grayscale: Fraction = 0.0
     """Probability."""
     cutout: Cutout | None = None
+    erasing: Erasing | None = None
+
+
+class SmallFirst(Frozen):
+    """Training begins on smaller images: fewer sums a step, and the same network."""
+
+    side: Annotated[int, Field(strict=True, ge=8, le=1024)] = 24
+    """Pixels; where images are no larger than that, nothing changes."""
+    until: Fraction = 0.4
+    """For this share of all steps."""
+
+
+class Init(Frozen):
+    """How weights begin, where it is not as PyTorch begins them."""
+
+    whiten: Flag = False
+    """The first convolution's filters are the principal components of training patches, each
+    scaled to variance one, and their negatives (Jordan 2024, arXiv 2404.00498)."""
+    dirac: Flag = False
+    """A full convolution's first filters pass its inputs on as they are."""
+    zero_residual: Flag = False
+    """The last norm of a residual body begins at zero, so that the sum begins as its shortcut
+    (Goyal et al. 2017, arXiv 1706.02677)."""
+
+
+class Average(Frozen):
+    """An exponential moving average of the weights is what is scored and kept."""
+
+    decay: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.99
+    """A step."""
 
 
 class Triangular(Frozen):
@@ -91,23 +134,46 @@ class Step(Frozen):
     gamma: Positive = 0.1
 
 
+class Plateau(Frozen):
+    """torch's ReduceLROnPlateau: times `factor` when the loss no longer falls.
+
+    The loss is the hold-out's, or the training loss where nothing is held out.
+    """
+
+    kind: Literal["plateau"]
+    factor: Fraction = 0.1
+    patience: Annotated[int, Field(strict=True, ge=0)] = 10
+    """Epochs in a row without a better loss that are borne."""
+    threshold: Fraction = 1e-4
+    """A better loss is less than the best one by this share of it."""
+
+
 class Constant(Frozen):
     """The same throughout."""
 
     kind: Literal["constant"]
 
 
-Schedule = Annotated[Triangular | OneCycle | Cosine | Step | Constant, Field(discriminator="kind")]
+Schedule = Annotated[
+    Triangular | OneCycle | Cosine | Step | Plateau | Constant, Field(discriminator="kind")
+]
 
 
 class Recipe(Frozen):
     """Everything about a training run that is not the network, the data or the seed."""
 
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
+    """muon: orthogonal updates for the kernels of full convolutions, sgd for the rest."""
     lr: Positive = 0.1
     """The peak learning rate."""
+    norm_bias_lr: Positive = 1.0
+    """Norms and biases learn at this multiple of `lr`."""
+    muon_lr: Positive = 0.08
+    """muon alone: the peak learning rate of kernels, relative to their size."""
+    muon_momentum: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.6
+    """muon alone: of kernels."""
     momentum: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.9
-    """sgd alone."""
+    """sgd alone, and what muon leaves to it."""
     nesterov: Flag = True
     """sgd with momentum alone."""
     weight_decay: NonNegative = 5e-4
@@ -116,11 +182,16 @@ class Recipe(Frozen):
     epochs: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 12
     batch_size: Annotated[int, Field(strict=True, ge=1, le=65_536)] = 128
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.1
+    l1: NonNegative = 0.0
+    """Times the sum of all kernels' and matrices' absolute values is added to the loss."""
     clip_value: Positive | None = None
     """Each gradient element is clipped to this size."""
     clip_norm: Positive | None = None
     """All gradients together are scaled down to this norm."""
     augment: Augment = Augment()
+    small_first: SmallFirst | None = None
+    init: Init = Init()
+    average: Average | None = None
     target_accuracy: Annotated[
         Fraction | None,
         BeforeValidator(
@@ -134,12 +205,21 @@ class Recipe(Frozen):
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """The sha256 of a recipe's canonical JSON."""
-    return hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+    """The sha256 of a recipe's canonical JSON: what is not default, so a new field moves none."""
+    return hashlib.sha256(recipe.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """The rate of optimizer step `step` (0, 1, ...) of a run of `recipe.epochs` epochs."""
+def learning_rate(
+    recipe: Recipe, step: int, steps_per_epoch: int, losses: Sequence[float] = ()
+) -> float:
+    """The rate of optimizer step `step` (0, 1, ...) of a run of `recipe.epochs` epochs.
+
+    Args:
+        recipe: whose schedule.
+        step: since the run began.
+        steps_per_epoch: of this run.
+        losses: of the epochs that are done, which a plateau goes by.
+    """
     total = recipe.epochs * steps_per_epoch
     match recipe.schedule:
         case Triangular(peak=peak):
@@ -157,8 +237,23 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
             epoch = step // steps_per_epoch
             passed = sum(milestone <= epoch for milestone in milestones)
             return float(recipe.lr * gamma**passed)
+        case Plateau():
+            return recipe.lr * _plateaus(recipe.schedule, losses)
         case Constant():
             return recipe.lr
+
+
+def _plateaus(schedule: Plateau, losses: Sequence[float]) -> float:
+    """What is left of the first learning rate."""
+    left, best, borne = 1.0, math.inf, 0
+    for loss in losses:
+        if loss < best * (1 - schedule.threshold):
+            best, borne = loss, 0
+        else:
+            borne += 1
+        if borne > schedule.patience:
+            left, borne = left * schedule.factor, 0
+    return left
 
 
 def _half_cosine(start: float, end: float, share: float) -> float:

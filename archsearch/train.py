@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from archsearch import checkpoint
-from archsearch.augment import Augmenter, normalised, statistics
+from archsearch.augment import Augmenter, normalised, shrunk, statistics
+from archsearch.checkpoint import Checkpoint, State
 from archsearch.data import Images
-from archsearch.device import Device
+from archsearch.device import Device, out_of_memory
 from archsearch.errors import DivergedError
+from archsearch.init import initialise
+from archsearch.optimizers import add_l1, clip, make_optimizers, set_share
 from archsearch.recipe import Recipe, learning_rate
 from archsearch.results import Epoch
 
 EVAL_BATCH = 1_000
+EXPLODED = 10.0
+"""Times the loss of guessing, ln K: a mean above that over an epoch will not come back."""
 _SEED_STRIDE = 1_000_003
 """Keeps the random numbers of (seed, epoch) apart from those of (seed + 1, another epoch)."""
 
@@ -32,6 +39,33 @@ class Score:
     loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What one epoch works on; the modules and optimizers change in place."""
+
+    model: nn.Module
+    average: AveragedModel | None
+    optimizers: list[optim.Optimizer]
+    images: Augmenter
+    labels: Tensor
+    recipe: Recipe
+    device: Device
+    seed: int
+
+    @property
+    def scored(self) -> nn.Module:
+        """What is evaluated: the averaged network where the recipe averages."""
+        return self.average.module if self.average else self.model
+
+    def state(self, batch_size: int) -> State:
+        """A copy of all that training changes."""
+        return State.of(self.model, self.optimizers, self.average, batch_size)
+
+    def restore(self, state: State) -> None:
+        """Back to that copy."""
+        state.restore(self.model, self.optimizers, self.average)
+
+
 def train(
     model: nn.Module,
     recipe: Recipe,
@@ -42,7 +76,8 @@ def train(
     seed: int,
     run: str,
     checkpoint_path: Path | None = None,
-) -> Generator[Epoch]:
+    warn: Callable[[str], None] = lambda _message: None,
+) -> Generator[Epoch, None, nn.Module]:
     """Train `model` in place; one record an epoch, after its checkpoint is safe.
 
     Stop asking for epochs and training stops. With a checkpoint of the same run at
@@ -58,84 +93,161 @@ def train(
         seed: of data order, augmentation and dropout.
         run: what identifies this run to its checkpoint.
         checkpoint_path: where its state is kept.
+        warn: is told what the user should know.
+
+    Returns:
+        The network to score: `model`, or its average.
 
     Raises:
-        DivergedError: the loss is no longer a finite number.
+        DivergedError: the loss is no longer a finite number, or far above that of guessing.
         CheckpointError: there is a checkpoint that cannot be used.
+        TrainingError: there is too little memory, with half the batch too.
     """
+    found = checkpoint.load(checkpoint_path, run) if checkpoint_path else None
+    fit = fit.to(device.torch)
+    mean, std = statistics(fit.pixels)
     model.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload] # stub
-    optimizer = make_optimizer(model, recipe)
+    initialise(model, recipe.init, fit.pixels, mean, std)
+    at = Training(
+        model,
+        averaged(model, recipe),
+        make_optimizers(model, recipe),
+        Augmenter(fit.pixels, recipe.augment, mean, std, seed),
+        fit.labels,
+        recipe,
+        device,
+        seed,
+    )
+    batch_size = min(recipe.batch_size, len(fit))
     history: tuple[Epoch, ...] = ()
-    if checkpoint_path and (found := checkpoint.load(checkpoint_path, run)):
-        model.load_state_dict(found.model)
-        optimizer.load_state_dict(found.optimizer)
+    if found:
+        at.restore(found.state)
+        batch_size = found.state.batch_size
         for epoch in found.history:
             history = (*history, epoch)
             yield epoch
             if target_reached(recipe, epoch):
-                return
+                return at.scored
 
-    fit = fit.to(device.torch)
-    mean, std = statistics(fit.pixels)
-    images = Augmenter(fit.pixels, recipe.augment, mean, std)
-    batch_size = min(recipe.batch_size, len(fit))
-    steps = len(fit) // batch_size  # the last, short batch is left to another epoch's order
-
-    for number in range(len(history), recipe.epochs):
-        generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + number)
-        torch.manual_seed(seed * _SEED_STRIDE + number)  # dropout
-        order = torch.randperm(len(fit), generator=generator)
-        loss_sum = torch.zeros((), device=device.torch)
-        right = torch.zeros((), device=device.torch, dtype=torch.int64)
-        model.train()
-        device.synchronize()
-        started = time.perf_counter()
-        for i in range(steps):
-            index = order[i * batch_size : (i + 1) * batch_size]
-            x_NCHW = images.batch(index, generator)
-            y_N = fit.labels[index.to(device.torch)]
-            with device.autocast():
-                logits_NK = model(x_NCHW)
-                loss = F.cross_entropy(logits_NK, y_N, label_smoothing=recipe.label_smoothing)
-            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-            clip(model, recipe)
-            set_learning_rate(optimizer, learning_rate(recipe, number * steps + i, steps))
-            optimizer.step()
-            optimizer.zero_grad()
-            loss_sum += loss.detach()
-            right += (logits_NK.detach().argmax(1) == y_N).sum()
-        device.synchronize()
-        seconds = time.perf_counter() - started
-
-        train_loss = loss_sum.item() / steps
-        if not torch.isfinite(torch.tensor(train_loss)):
-            raise DivergedError(
-                f"the loss became {train_loss} in epoch {number + 1} "
-                f"(learning rate {recipe.lr:g}); lower lr or clip gradients"
+    while len(history) < recipe.epochs:
+        before = at.state(batch_size)
+        try:
+            fitted = fit_epoch(at, history, batch_size)
+            score = evaluate(at.scored, held_out, mean, std, device) if held_out else None
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or batch_size < min(recipe.batch_size, len(fit)):
+                raise
+            batch_size = max(1, batch_size // 2)
+            warn(
+                f"out of memory in epoch {len(history) + 1}: going on with batches of {batch_size}"
             )
-        score = evaluate(model, held_out, mean, std, device) if held_out else None
+            at.restore(before)
+            continue
         epoch = Epoch(
-            epoch=number + 1,
-            lr=optimizer.param_groups[0]["lr"],
-            train_loss=train_loss,
-            train_acc=right.item() / (steps * batch_size),
+            epoch=len(history) + 1,
+            lr=fitted.lr,
+            train_loss=fitted.loss,
+            train_acc=fitted.accuracy,
             val_loss=score.loss if score else None,
             val_acc=score.accuracy if score else None,
-            train_seconds=seconds,
-            images_per_second=steps * batch_size / seconds,
+            train_seconds=fitted.seconds,
+            images_per_second=fitted.images / fitted.seconds,
         )
         history = (*history, epoch)
         if checkpoint_path:
-            checkpoint.save(checkpoint_path, run, history, model, optimizer)
+            checkpoint.save(checkpoint_path, Checkpoint(run, history, at.state(batch_size)))
         yield epoch
         if target_reached(recipe, epoch):
-            return
+            break
+    return at.scored
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What an epoch's steps gave: means over them, and their time."""
+
+    loss: float
+    accuracy: float
+    lr: float
+    images: int
+    seconds: float
+
+
+def fit_epoch(at: Training, history: Sequence[Epoch], batch_size: int) -> Fitted:
+    """Every optimizer step of the next epoch.
+
+    Raises:
+        DivergedError: the loss is no longer a finite number, or far above that of guessing.
+    """
+    number, recipe, device = len(history), at.recipe, at.device
+    steps = len(at.labels) // batch_size  # the last, short batch is left to another epoch's order
+    losses = [e.train_loss if e.val_loss is None else e.val_loss for e in history]
+    torch.manual_seed(at.seed * _SEED_STRIDE + number)  # dropout
+    # On the device, so that no step waits for a copy.
+    generator = torch.Generator(device.torch).manual_seed(at.seed * _SEED_STRIDE + number)
+    order = torch.randperm(len(at.labels), generator=generator, device=device.torch)
+    loss_sum = torch.zeros((), device=device.torch)
+    right = torch.zeros((), device=device.torch, dtype=torch.int64)
+    lr = 0.0
+    at.model.train()
+    device.synchronize()
+    started = time.perf_counter()
+    for i in range(steps):
+        index = order[i * batch_size : (i + 1) * batch_size]
+        x_NCHW, y_N = at.images.batch(index, generator, number), at.labels[index]
+        step = number * steps + i
+        if recipe.small_first and step < recipe.small_first.until * recipe.epochs * steps:
+            x_NCHW = shrunk(x_NCHW, recipe.small_first.side)
+        with device.autocast():
+            logits_NK = at.model(x_NCHW)
+            loss = F.cross_entropy(logits_NK, y_N, label_smoothing=recipe.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+        add_l1(at.model, recipe)
+        clip(at.model, recipe)
+        lr = learning_rate(recipe, step, steps, losses)
+        set_share(at.optimizers, lr / recipe.lr)
+        for optimizer in at.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        if at.average:
+            at.average.update_parameters(at.model)
+        loss_sum += loss.detach()
+        right += (logits_NK.detach().argmax(1) == y_N).sum()
+    device.synchronize()
+    seconds = time.perf_counter() - started
+    mean_loss = loss_sum.item() / steps
+    check_loss(mean_loss, logits_NK.shape[1], number + 1, recipe)
+    return Fitted(mean_loss, right.item() / (steps * batch_size), lr, steps * batch_size, seconds)
+
+
+def check_loss(mean_loss: float, classes: int, epoch: int, recipe: Recipe) -> None:
+    """That training has not left the road.
+
+    Raises:
+        DivergedError: it has.
+    """
+    if math.isfinite(mean_loss) and mean_loss <= EXPLODED * math.log(max(2, classes)):
+        return
+    guessing = f"guessing has {math.log(max(2, classes)):.3g}"
+    raise DivergedError(
+        f"the loss became {mean_loss:.3g} in epoch {epoch} ({guessing}; learning rate "
+        f"{recipe.lr:g}); lower lr or clip gradients"
+    )
+
+
+def averaged(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    """The recipe's moving average of weights and of norms' statistics, at its beginning."""
+    if recipe.average is None:
+        return None
+    decay = get_ema_multi_avg_fn(recipe.average.decay)  # type: ignore[no-untyped-call] # torch's
+    return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
 
 
 def evaluate(model: nn.Module, images: Images, mean: Tensor, std: Tensor, device: Device) -> Score:
     """Accuracy and mean cross entropy on `images`, single view; `mean`, `std` of the training."""
     model.eval()
     images = images.to(device.torch)
+    mean, std = mean.to(device.torch), std.to(device.torch)
     loss = torch.zeros((), device=device.torch)
     right = torch.zeros((), device=device.torch, dtype=torch.int64)
     with torch.inference_mode():
@@ -154,38 +266,3 @@ def target_reached(recipe: Recipe, epoch: Epoch) -> bool:
     if not recipe.stop_at_target or recipe.target_accuracy is None or epoch.val_acc is None:
         return False
     return epoch.val_acc >= recipe.target_accuracy
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
-    """The recipe's optimizer; weight decay on matrices and kernels alone unless it says so."""
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {
-            "params": others,
-            "weight_decay": recipe.weight_decay if recipe.decay_norms_and_biases else 0.0,
-        },
-    ]
-    match recipe.optimizer:
-        case "sgd":
-            nesterov = recipe.nesterov and recipe.momentum > 0
-            return optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
-        case "adam":
-            return optim.Adam(groups, lr=recipe.lr)
-        case "adamw":
-            return optim.AdamW(groups, lr=recipe.lr)
-
-
-def set_learning_rate(optimizer: optim.Optimizer, lr: float) -> None:
-    """For every group, from the next step on."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
-def clip(model: nn.Module, recipe: Recipe) -> None:
-    """Clip gradients as the recipe says."""
-    if recipe.clip_value is not None:
-        nn.utils.clip_grad_value_(model.parameters(), recipe.clip_value)
-    if recipe.clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)

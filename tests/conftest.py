@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before torch is loaded, here and in processes that tests start: networks this small gain nothing
+# from threads, and threads that wait for one another come to a crawl where tests share a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from archsearch.cli import main
 
 ROOT = Path(__file__).parent.parent

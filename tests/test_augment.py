@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from archsearch import augment as a
-from archsearch.recipe import Affine, Augment, ColorJitter, Cutout
+from archsearch.recipe import Affine, Augment, ColorJitter, Cutout, Erasing
 
 N, H, W = 6, 12, 16
 
@@ -128,3 +128,58 @@ def test_probabilities_are_kept_to(share: float) -> None:
     found = batch(many, Augment(flip=0, translate=0, grayscale=share))
     gray = (found.amax(1) - found.amin(1)).amax((1, 2)) < 1e-6
     assert gray.float().mean().item() == pytest.approx(share, abs=0.04)
+
+
+def test_an_alternating_flip_mirrors_every_image_every_other_epoch(pixels: torch.Tensor) -> None:
+    many = pixels.repeat(10, 1, 1, 1)
+    augment = Augment(flip="alternating", translate=0)
+    images = a.Augmenter(many, augment, torch.zeros(3), torch.ones(3), seed=3)
+    index = torch.randperm(len(many), generator=seeded())
+    epochs = [images.batch(index, seeded(epoch), epoch) for epoch in range(4)]
+    torch.testing.assert_close(epochs[0], epochs[1].flip(3))
+    torch.testing.assert_close(epochs[0], epochs[2])
+    torch.testing.assert_close(epochs[1], epochs[3])
+    flipped = (epochs[0] != as_float(many[index])).flatten(1).any(1)
+    assert 0.2 < flipped.float().mean() < 0.8
+
+
+def test_erasing_fills_one_rectangle_of_the_wanted_area_and_ratio() -> None:
+    side, count = 40, 200
+    pixels = torch.full((count, side, side, 3), 255, dtype=torch.uint8)
+    config = Erasing(p=0.5, area=(0.05, 0.2), ratio=(0.5, 2.0))
+    plain = a.Augmenter(
+        pixels, Augment(flip=0, translate=0, erasing=config), torch.zeros(3), torch.ones(3)
+    )
+    erased = plain.batch(torch.arange(count), seeded())[:, 0] == 0
+    hit = erased.flatten(1).any(1)
+    assert 0.35 < hit.float().mean() < 0.65
+    places = set()
+    for mask in erased[hit]:
+        rows, columns = mask.any(1).nonzero().flatten(), mask.any(0).nonzero().flatten()
+        h, w = len(rows), len(columns)
+        assert mask.sum() == h * w == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+        # Sides are whole pixels, so both may be off by half a pixel a side.
+        assert 0.05 * 0.85 < h * w / side**2 < 0.2 * 1.15
+        assert 0.5 * 0.85 < h / w < 2.0 * 1.18
+        places.add((int(rows[0]), int(columns[0])))
+    assert len(places) > 50
+
+
+def test_a_rectangle_larger_than_the_image_is_cut_to_it() -> None:
+    pixels = torch.full((3, 8, 4, 3), 255, dtype=torch.uint8)
+    config = Erasing(p=1.0, area=(1.0, 1.0), ratio=(1.0, 1.0))
+    augment = Augment(flip=0, translate=0, erasing=config)
+    assert (
+        a.Augmenter(pixels, augment, torch.zeros(3), torch.ones(3))
+        .batch(torch.arange(3), seeded())
+        .sum()
+        == 3 * 3 * (8 - 6) * 4
+    )  # sqrt(32) rounds to 6 rows; all 4 columns
+
+
+def test_shrunk_images_are_means_of_their_pixels(pixels: torch.Tensor) -> None:
+    x_NCHW = as_float(pixels)  # 12 x 16
+    half = x_NCHW[..., 2:14].reshape(N, 3, 6, 2, 6, 2).mean((3, 5))
+    torch.testing.assert_close(a.shrunk(x_NCHW[..., 2:14], 6), half)
+    assert a.shrunk(x_NCHW, 12).shape == (N, 3, 12, 12)
+    assert a.shrunk(x_NCHW, 16) is x_NCHW

@@ -23,6 +23,7 @@ from torch import nn, optim
 from archsearch import checkpoint
 from archsearch.analyze import Analysis, analyze
 from archsearch.build import DepthwiseConv2d, Net, build
+from archsearch.checkpoint import Checkpoint, State
 from archsearch.constraints import Constraints, judge
 from archsearch.diagram import mermaid
 from archsearch.page import plain
@@ -106,7 +107,8 @@ def trained(net: nn.Module, path: Path, analysis: Analysis) -> None:
                 scale = torch.rand(tensor.shape, generator=generator) + 0.5
                 tensor.mul_(scale) if "running" in name else tensor.mul_(scale).add_(0.01 * scale)
     run = f"network {analysis.spec_hash[:12]} recipe 0 data shapes/fit seed 0 fp32"
-    checkpoint.save(path, run, (), net, optim.SGD(net.parameters(), lr=0.1))
+    state = State.of(net, [optim.SGD(net.parameters(), lr=0.1)], None, batch_size=1)
+    checkpoint.save(path, Checkpoint(run, (), state))
 
 
 def difference(net: Net, other: nn.Module, images: torch.Tensor) -> float:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from archsearch.recipe import Constant, Cosine, OneCycle, Recipe, Step, Triangular, learning_rate
+from archsearch.recipe import (
+    Constant,
+    Cosine,
+    OneCycle,
+    Plateau,
+    Recipe,
+    Step,
+    Triangular,
+    learning_rate,
+    recipe_hash,
+)
 
 
 def rates(recipe: Recipe, steps_per_epoch: int) -> list[float]:
@@ -54,3 +68,29 @@ def test_cosine_and_constant() -> None:
     assert cosine[10] == pytest.approx(1.0)
     assert cosine == sorted(cosine, reverse=True)
     assert set(rates(Recipe(lr=2.0, epochs=4, schedule=Constant(kind="constant")), 5)) == {2.0}
+
+
+@given(
+    losses=st.lists(st.floats(0.5, 1.5), max_size=30),
+    patience=st.integers(0, 4),
+    threshold=st.sampled_from([0.0, 1e-4, 0.1]),
+)
+def test_plateau_is_torchs(losses: list[float], patience: int, threshold: float) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=0.3, patience=patience, threshold=threshold, eps=0
+    )
+    schedule = Plateau(kind="plateau", factor=0.3, patience=patience, threshold=threshold)
+    recipe = Recipe(lr=0.5, epochs=40, schedule=schedule)
+    for done in range(len(losses) + 1):
+        found = learning_rate(recipe, 7 * done, 7, losses[:done])
+        assert found == pytest.approx(optimizer.param_groups[0]["lr"])
+        if done < len(losses):
+            theirs.step(losses[done])
+
+
+def test_a_recipes_hash_is_of_what_it_says_not_of_how() -> None:
+    assert recipe_hash(Recipe()) == recipe_hash(Recipe(epochs=Recipe().epochs))
+    assert recipe_hash(Recipe()) != recipe_hash(Recipe(epochs=13))
+    # So that a field which a later version adds leaves running studies their identity.
+    assert recipe_hash(Recipe()) == hashlib.sha256(b"{}").hexdigest()

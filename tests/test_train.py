@@ -8,14 +8,26 @@ import pytest
 import torch
 
 from archsearch.analyze import analyze
+from archsearch.augment import statistics
 from archsearch.build import Net, build
 from archsearch.data import Images, holdout, load
 from archsearch.device import Device, choose
 from archsearch.errors import ArchsearchError, CheckpointError, DivergedError
-from archsearch.recipe import Augment, Cutout, Recipe
+from archsearch.optimizers import make_optimizers
+from archsearch.recipe import (
+    Augment,
+    Average,
+    Constant,
+    Cutout,
+    Erasing,
+    Init,
+    Plateau,
+    Recipe,
+    SmallFirst,
+)
 from archsearch.results import Epoch
 from archsearch.spec import Spec
-from archsearch.train import evaluate, make_optimizer, train
+from archsearch.train import check_loss, evaluate, train
 from tests.strategies import HEADS, spec_of
 
 CPU = Device(torch.device("cpu"), "fp32", "test")
@@ -58,19 +70,31 @@ def test_it_learns_and_reports_every_epoch(images: tuple[Images, Images]) -> Non
     assert 0 < history[-1].lr < history[2].lr
 
 
+MUON = RECIPE.model_copy(
+    update={
+        "optimizer": "muon",
+        "average": Average(decay=0.9),
+        "init": Init(whiten=True, dirac=True),
+        "augment": Augment(flip="alternating", erasing=Erasing()),
+        "schedule": Plateau(kind="plateau", patience=0, threshold=0.9),
+    }
+)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MUON], ids=["sgd", "muon"])
 def test_an_interrupted_run_ends_in_the_same_weights(
-    images: tuple[Images, Images], tmp_path: Path
+    images: tuple[Images, Images], tmp_path: Path, recipe: Recipe
 ) -> None:
     straight, resumed = small_net(), small_net()
-    wanted = run(straight, images)
+    wanted = run(straight, images, recipe)
     fit, held = images
     started = train(
-        small_net(), RECIPE, fit, held,
+        small_net(), recipe, fit, held,
         device=CPU, seed=1, run="run", checkpoint_path=tmp_path / "checkpoint.pt",
     )  # fmt: skip
     next(started)
     started.close()
-    found = run(resumed, images, path=tmp_path / "checkpoint.pt")
+    found = run(resumed, images, recipe, tmp_path / "checkpoint.pt")
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert [e.val_acc for e in found] == [e.val_acc for e in wanted]
@@ -110,7 +134,7 @@ def test_another_runs_checkpoint_is_refused(images: tuple[Images, Images], tmp_p
 
 def test_divergence_is_an_error_with_its_epoch(images: tuple[Images, Images]) -> None:
     wild = RECIPE.model_copy(update={"lr": 1e6, "epochs": 3, "weight_decay": 10.0})
-    with pytest.raises(DivergedError, match=r"in epoch [123] \(learning rate 1e\+06\)"):
+    with pytest.raises(DivergedError, match=r"in epoch [123] .*learning rate 1e\+06\)"):
         run(small_net(), images, wild)
 
 
@@ -122,7 +146,8 @@ def test_it_stops_at_its_target_if_told_to(images: tuple[Images, Images]) -> Non
 
 def test_weight_decay_spares_norms_and_biases_unless_told() -> None:
     def decayed(recipe: Recipe) -> int:
-        groups = make_optimizer(small_net(), recipe).param_groups
+        (optimizer,) = make_optimizers(small_net(), recipe)
+        groups = optimizer.param_groups
         return sum(
             p.ndim <= 1 for group in groups if group["weight_decay"] for p in group["params"]
         )
@@ -152,3 +177,121 @@ def test_a_device_that_is_not_there_is_an_error() -> None:
         choose("cuda:99")
     with pytest.raises(ArchsearchError, match="--device toaster: cannot be used here"):
         choose("toaster")
+
+
+def test_training_begins_on_smaller_images(images: tuple[Images, Images]) -> None:
+    net = small_net()
+    sides: list[int] = []
+    net.register_forward_pre_hook(
+        lambda module, inputs: sides.append(inputs[0].shape[2]) if module.training else None
+    )
+    small = SmallFirst(side=16, until=0.5)
+    run(net, images, RECIPE.model_copy(update={"small_first": small}))
+    steps = 3 * (len(images[0]) // 32)
+    assert sides == [16] * -(-steps // 2) + [32] * (steps // 2)
+
+
+class Finite(torch.nn.Module):
+    """A network that cannot hold more than `most` images at a time."""
+
+    def __init__(self, most: int, error: type[Exception] = RuntimeError) -> None:
+        super().__init__()
+        self.net, self.most, self.error = small_net(), most, error
+        self.sizes: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.sizes.append(len(x))
+            if len(x) > self.most:
+                raise self.error("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+        logits: torch.Tensor = self.net(x)
+        return logits
+
+
+def test_out_of_memory_halves_the_batch_once_and_says_so(
+    images: tuple[Images, Images], tmp_path: Path
+) -> None:
+    fit, held = images
+    told: list[str] = []
+    net = Finite(most=16)
+    path = tmp_path / "checkpoint.pt"
+    history = list(
+        train(net, RECIPE, fit, held, device=CPU, seed=1, run="run", checkpoint_path=path,
+              warn=told.append)
+    )  # fmt: skip
+    assert told == ["out of memory in epoch 1: going on with batches of 16"]
+    assert net.sizes[0] == 32
+    assert set(net.sizes[1:]) == {16}
+    assert len(history) == 3
+    # What comes of it is what a batch of 16 gives from the beginning.
+    torch.manual_seed(0)
+    wanted = run(small_net(), images, RECIPE.model_copy(update={"batch_size": 16}))
+    assert [epoch.train_loss for epoch in history] == [epoch.train_loss for epoch in wanted]
+    # A resumed run does not try the full batch again.
+    again = Finite(most=1_000)
+    longer = RECIPE.model_copy(update={"epochs": 4})
+    list(train(again, longer, fit, held, device=CPU, seed=1, run="run", checkpoint_path=path))
+    assert set(again.sizes) == {16}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_out_of_memory_with_half_the_batch_too_is_an_error(
+    images: tuple[Images, Images], error: type[Exception]
+) -> None:
+    fit, held = images
+    net = Finite(most=8, error=error)
+    with pytest.raises(error, match="can't allocate"):
+        list(train(net, RECIPE, fit, held, device=CPU, seed=1, run="run"))
+    assert net.sizes == [32, 16]
+
+
+def test_another_error_is_not_taken_for_memory(images: tuple[Images, Images]) -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    fit, held = images
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), Broken())
+    with pytest.raises(RuntimeError, match="shapes cannot"):
+        list(train(net, RECIPE, fit, held, device=CPU, seed=1, run="run"))
+
+
+def test_a_loss_far_above_guessing_is_divergence() -> None:
+    check_loss(22.9, 10, 1, RECIPE)
+    with pytest.raises(DivergedError, match=r"became 23\.1 in epoch 2 \(guessing has 2\.3"):
+        check_loss(23.1, 10, 2, RECIPE)
+
+
+def test_the_average_is_what_is_scored_and_kept(
+    images: tuple[Images, Images], tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(
+        update={"average": Average(decay=0.5), "epochs": 1, "schedule": Constant(kind="constant")}
+    )
+    net = small_net()
+    snapshots: list[dict[str, torch.Tensor]] = []
+
+    def keep(module: torch.nn.Module, _inputs: object) -> None:
+        if module is net:  # the average is a copy that has this hook too
+            snapshots.append({k: v.clone() for k, v in net.state_dict().items()})
+
+    # The weights before each forward pass but the first are those after each step.
+    net.register_forward_pre_hook(keep)
+    path = tmp_path / "checkpoint.pt"
+    (epoch,) = run(net, images, recipe, path)
+    snapshots = [*snapshots[1:], net.state_dict()]
+    wanted = {k: v.double() for k, v in snapshots[0].items()}
+    for snapshot in snapshots[1:]:
+        wanted = {k: 0.5 * v + 0.5 * snapshot[k].double() for k, v in wanted.items()}
+    kept = torch.load(path, weights_only=True)["model"]
+    assert list(kept) == list(net.state_dict())
+    for name, value in kept.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), wanted[name], atol=1e-5, rtol=1e-4)
+    fit, held = images
+    averaged, last = small_net(), small_net()
+    averaged.load_state_dict(kept)
+    last.load_state_dict(net.state_dict())
+    mean, std = statistics(fit.pixels)
+    assert evaluate(averaged, held, mean, std, CPU).loss == pytest.approx(epoch.val_loss)
+    assert evaluate(last, held, mean, std, CPU).loss != pytest.approx(epoch.val_loss)

@@ -99,10 +99,14 @@ def _train(trainer: Trainer, job: Job) -> int:
     run = trainer.run_of(job.seed)
     history: list[Epoch] = []
     test_acc = None
+
+    def warn(message: str) -> None:
+        sys.stderr.write(f"note: {message}\n")
+
     title = f"{one_line(job.network.spec.name)} on {run.dataset}, {run.device} ({run.precision})"
     try:
         with train_progress(title, job.recipe.epochs) as show:
-            for step in trainer.train(job, test=True):
+            for step in trainer.train(job, test=True, warn=warn):
                 if isinstance(step, Epoch):
                     history.append(step)
                     show(step)

@@ -1,0 +1,91 @@
+"""What goes wrong while a job trains: whose fault it is decides what becomes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from archsearch import local
+from archsearch.analyze import analyze
+from archsearch.data import load
+from archsearch.device import Device
+from archsearch.errors import ArchsearchError, TrainingError
+from archsearch.jobs import Job, JobFailed
+from archsearch.local import InProcess, Trainer
+from archsearch.recipe import Recipe
+from archsearch.spec import Spec
+from tests.strategies import HEADS, spec_of
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    return Trainer.of(load("shapes", None), Device(torch.device("cpu"), "fp32", "the test's"))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    raw = spec_of([[{"op": "conv", "out_channels": 4, "stride": 4}]], HEADS[0], 32, 32)
+    raw["input"]["channels"] = 3
+    analysis = analyze(Spec.model_validate(raw))
+    recipe = Recipe(epochs=1, batch_size=500)
+    return Job(
+        key="1", spec_hash=analysis.spec_hash, network=analysis.network, recipe=recipe, seed=3,
+        folder=tmp_path, final=False,
+    )  # fmt: skip
+
+
+def failing(error: Exception) -> object:
+    """Stands in for `train`: the error comes when the first epoch is asked for."""
+
+    def train(*_args: object, **_options: object) -> Iterator[None]:
+        yield from ()
+        raise error
+
+    return train
+
+
+def test_a_lost_device_ends_the_search_and_not_the_trial(
+    trainer: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = torch.AcceleratorError("CUDA error: device-side failure\nCompile with ...")
+    monkeypatch.setattr(local, "train", failing(gone))
+    executor = InProcess(trainer, warn=print)
+    executor.submit(job)
+    with pytest.raises(ArchsearchError, match=r"^the test's failed: CUDA error: device-side") as e:
+        executor.next_report()
+    assert not isinstance(e.value, TrainingError)
+    assert "run the same command again" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory: use a"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: use a"),
+        (MemoryError(), "out of memory: use a"),
+        (RuntimeError("mat1 and mat2"), "torch cannot train this: mat1 and mat2"),
+    ],
+)
+def test_what_the_network_cannot_do_fails_its_trial(
+    trainer: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    monkeypatch.setattr(local, "train", failing(error))
+    executor = InProcess(trainer, warn=print)
+    executor.submit(job)
+    report = executor.next_report()
+    assert isinstance(report, JobFailed)
+    assert report.reason.startswith(reason)
+
+
+def test_a_run_says_where_and_how_it_was_made(trainer: Trainer, job: Job) -> None:
+    steps = list(trainer.train(job, test=True, warn=print))
+    assert len(steps) == 2
+    assert json.loads((job.folder / "run.json").read_text()) == {
+        "device": "the test's", "precision": "fp32", "seed": 3, "dataset": "shapes",
+        "torch_version": torch.__version__, "full": False, "spec_hash": job.spec_hash,
+    }  # fmt: skip
