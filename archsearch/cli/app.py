@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.evaluate import evaluate
 from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
@@ -27,6 +28,7 @@ app.command()(validate)
 app.command()(space)
 app.command()(search)
 app.command()(train)
+app.command()(evaluate)
 app.command()(leaderboard)
 app.command("import")(import_)
 app.command()(schema)

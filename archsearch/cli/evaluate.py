@@ -1,0 +1,132 @@
+"""`archsearch evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archsearch.cli.options import (
+    DataOption,
+    DeviceOption,
+    Precision,
+    TableOrJson,
+    open_trainer,
+)
+from archsearch.cli.terminal import show
+
+if TYPE_CHECKING:
+    from archsearch.data import Images
+    from archsearch.evaluation_view import Report
+    from archsearch.local import Trainer
+    from archsearch.run_folder import RunFolder
+
+
+class Split(StrEnum):
+    """Which images."""
+
+    test = "test"
+    holdout = "holdout"
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that train wrote.")],
+    data: DataOption = None,
+    split: Annotated[
+        Split, typer.Option(help="The test images, or the hold-out that was not trained on.")
+    ] = Split.test,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to; RUN/evaluation (of the hold-out: RUN/evaluation-holdout) else.",
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    output: Annotated[
+        TableOrJson, typer.Option("--format", help="How the figures are printed.")
+    ] = TableOrJson.table,
+) -> None:
+    """Look closely at a trained network: accuracy, classes, confusions, calibration, mistakes.
+
+    Writes JSON, CSV and (with matplotlib) PNG files. The precision is that of the training.
+    Exit status: 0 the target is reached, 1 it is not, 2 bad input, 130 interrupted.
+    """
+    import json
+
+    from archsearch import evaluation_view as view
+    from archsearch.run_folder import read
+
+    found = read(run)
+    if split is Split.holdout:
+        _check_held_out(found)
+    trainer = open_trainer(found.made.dataset, data, device, Precision(found.made.precision))
+    trainer.check(found.analysis.network)
+    images = trainer.dataset.test if split is Split.test else trainer.held_out
+    report = _report(found, trainer, images, split)
+
+    folder = out or run / ("evaluation" if split is Split.test else "evaluation-holdout")
+    written = view.write_files(folder, report) + _draw(folder, report, images)
+    if output is TableOrJson.json:
+        sys.stdout.write(json.dumps(view.data(report), indent=2) + "\n")
+    else:
+        show(view.page(report, folder, written))
+    if split is Split.test:
+        sys.stderr.write(
+            "note: to choose between runs by this figure is to choose on the test set; "
+            "choose by the hold-out (--split holdout)\n"
+        )
+    raise typer.Exit(0 if report.reached else 1)
+
+
+def _check_held_out(run: RunFolder) -> None:
+    from archsearch.errors import ArchsearchError, one_line
+
+    if run.made.full:
+        raise ArchsearchError(
+            f"--split holdout: {one_line(str(run.path))} was trained on all training images, "
+            "so it has no hold-out; use --split test"
+        )
+
+
+def _report(run: RunFolder, trainer: Trainer, images: Images, split: Split) -> Report:
+    from archsearch.augment import statistics
+    from archsearch.errors import one_line
+    from archsearch.evaluation import answers, evaluate, trained
+    from archsearch.evaluation_view import Report
+
+    fit = trainer.dataset.train if run.made.full else trainer.fit
+    logits = answers(trained(run), images, *statistics(fit.pixels), trainer.device)
+    return Report(
+        run=run,
+        split=split.value,
+        classes=tuple(map(one_line, trainer.dataset.classes)),  # an image folder's names
+        on=trainer.run_of(run.made.seed),
+        evaluation=evaluate(*logits, images.labels),
+    )
+
+
+def _draw(folder: Path, report: Report, images: Images) -> tuple[str, ...]:
+    """Draw what can be drawn here; the names of the files."""
+    from archsearch.evaluation_view import SPLIT_NAMES, caption
+
+    try:
+        from archsearch.charts import Subject, write_charts
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        sys.stderr.write("no charts: they need matplotlib: pip install 'archsearch[charts]'\n")
+        return ()
+    subject = Subject(
+        evaluation=report.evaluation,
+        classes=report.classes,
+        history=report.run.history,
+        target=report.run.recipe.target_accuracy,
+        pixels=images.pixels.numpy(),
+        split=SPLIT_NAMES[report.split],
+        caption=caption(report),
+    )
+    return write_charts(folder, subject)

@@ -1,0 +1,265 @@
+"""An evaluation as a page, as plain data, and as the rows of its CSV files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from archsearch import files
+from archsearch.errors import one_line
+from archsearch.evaluation import Bin, Evaluation, Mistake
+from archsearch.page import Grid, Line, Page
+from archsearch.progress import epoch_figures
+from archsearch.results import Run
+from archsearch.run_folder import RunFolder
+
+Split = Literal["test", "holdout"]
+SPLIT_NAMES: Mapping[Split, str] = {"test": "test", "holdout": "hold-out"}
+MISTAKES_TOLD = 25
+"""In `evaluation.json`; `mistakes.csv` has all."""
+CONFUSIONS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """An evaluation, and what must stand beside its figures.
+
+    Attributes:
+        on: where it was evaluated; its seed is the training's.
+    """
+
+    run: RunFolder
+    split: Split
+    classes: tuple[str, ...]
+    on: Run
+    evaluation: Evaluation
+
+    @property
+    def reached(self) -> bool:
+        """Whether the recipe's target is reached; so where it has none."""
+        target = self.run.recipe.target_accuracy
+        return target is None or self.evaluation.accuracy >= target
+
+    @property
+    def name(self) -> str:
+        """Of the network, on one line."""
+        return one_line(self.run.analysis.spec.name)
+
+    @property
+    def images(self) -> str:
+        """Which images, in words."""
+        return f"{self.on.dataset} {SPLIT_NAMES[self.split]}, {self.evaluation.images:,} images"
+
+
+def caption(report: Report) -> str:
+    """What stands below a picture: network and images; where it was evaluated, and the seed."""
+    name = report.name if len(report.name) <= 50 else f"{report.name[:47]}..."
+    return f"{name}; {report.images}\n{_machine(report.on)}, seed {report.on.seed}"
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """What a reader must know before the figures are used."""
+    run, found = report.run, []
+    if not run.finished:
+        found.append(
+            f"unfinished: {len(run.history)} of {run.recipe.epochs} epochs were trained; "
+            "this is the network as it was then"
+        )
+    if before := _difference(report):
+        found.append(before)
+    if report.on.dataset == "shapes":
+        found.append("shapes is a generated data set: this says nothing of CIFAR-10")
+    return tuple(found)
+
+
+def _difference(report: Report) -> str | None:
+    """How the accuracy differs from what training noted; None where it does not."""
+    run, now = report.run, report.evaluation.accuracy
+    if report.split == "test":
+        noted, device, precision = (
+            (run.result.test_acc, run.result.device, run.result.precision)
+            if run.result
+            else (None, "", "")
+        )
+    else:
+        noted, device, precision = run.history[-1].val_acc, run.made.device, run.made.precision
+    if noted is None or f"{noted:.6g}" == f"{now:.6g}":  # as history.csv rounds
+        return None
+    told = f"training noted {noted:.2%} of the same images, this is {now:.2%}"
+    if (device, precision) == (report.on.device, report.on.precision):
+        return (
+            f"{told}, on the same device in the same precision: "
+            "a file of the run, the data or torch is another than then"
+        )
+    return f"{told}: it was on {one_line(device)}, {one_line(precision)}"
+
+
+def page(report: Report, folder: Path, written: Sequence[str]) -> Page:
+    """The figures, the classes, the commonest confusions, and where the files are."""
+    run = report.run
+    confusions = [
+        Line(f"{c.images:,} x {report.classes[c.true]} taken for {report.classes[c.predicted]}")
+        for c in report.evaluation.confusions[:CONFUSIONS_SHOWN]
+    ]
+    trained = f"trained on {one_line(run.made.device)}, {run.made.precision}"
+    trained += f", torch {one_line(run.made.torch_version)}, seed {run.made.seed}"
+    return [
+        Line(f"{report.name}  {run.analysis.spec_hash[:12]}", "bold"),
+        _headline(report),
+        Line(""),
+        _class_grid(report),
+        Line(""),
+        *([Line("most frequent confusions:"), *confusions, Line("")] if confusions else []),
+        Line(f"{report.images}; {_machine(report.on)}", "dim"),
+        Line(f"{trained}; {_share(run)}", "dim"),
+        *(Line(f"note: {note}", "yellow") for note in notes(report)),
+        Line(f"in {one_line(str(folder))}: {', '.join(written)}"),
+    ]
+
+
+def _headline(report: Report) -> Grid:
+    run, e = report.run, report.evaluation
+    target, last = run.recipe.target_accuracy, run.history[-1].val_acc
+    sure = "overconfident" if e.mean_confidence > e.accuracy else "underconfident"
+    rows = [
+        (
+            f"{SPLIT_NAMES[report.split]} accuracy",
+            f"{e.accuracy:.2%}",
+            f"95% interval {e.interval.low:.2%} to {e.interval.high:.2%}; single view",
+        ),
+        ("with flip averaging", f"{e.accuracy_with_flip:.2%}", "image and mirror image; apart"),
+    ]
+    if report.split == "test" and last is not None:
+        rows.append(("hold-out", f"{last:.2%}", f"epoch {run.history[-1].epoch}"))
+    if target is not None:
+        rows.append(("target", f"{target:.2%}", "reached" if report.reached else "not reached"))
+    rows += [
+        ("cross entropy", f"{e.loss:.4f}", "nats, single view"),
+        (
+            "calibration error",
+            f"{e.calibration_error:.2%}",
+            f"mean confidence {e.mean_confidence:.2%}: {sure}",
+        ),
+    ]
+    return Grid(rows, left=frozenset({0, 2}), bold=frozenset({0}))
+
+
+_CLASS_TITLES = ("class", "images", "right %", "95% interval", "most often taken for")
+
+
+def _class_grid(report: Report) -> Grid:
+    rows = []
+    for label, score in enumerate(report.evaluation.per_class):
+        taken = next((c for c in report.evaluation.confusions if c.true == label), None)
+        rows.append(
+            (
+                report.classes[label],
+                f"{score.images:,}",
+                "" if score.accuracy is None else f"{100 * score.accuracy:.1f}",
+                f"{100 * score.interval.low:.1f} to {100 * score.interval.high:.1f}",
+                f"{report.classes[taken.predicted]} ({taken.images:,})" if taken else "",
+            )
+        )
+    return Grid(rows, left=frozenset({0, 4}), titles=_CLASS_TITLES)
+
+
+def data(report: Report) -> dict[str, Any]:
+    """What `evaluation.json` says; shares from 0 to 1."""
+    run, e = report.run, report.evaluation
+    return {
+        "name": run.analysis.spec.name,
+        "spec_hash": run.analysis.spec_hash,
+        "dataset": report.on.dataset,
+        "split": report.split,
+        "images": e.images,
+        "accuracy": e.accuracy,
+        "accuracy_low": e.interval.low,
+        "accuracy_high": e.interval.high,
+        "accuracy_with_flip": e.accuracy_with_flip,
+        "loss": e.loss,
+        "val_acc": run.history[-1].val_acc,
+        "target_accuracy": run.recipe.target_accuracy,
+        "reached_target": report.reached,
+        "finished": run.finished,
+        "epochs": len(run.history),
+        "device": report.on.device,
+        "precision": report.on.precision,
+        "seed": report.on.seed,
+        "torch_version": report.on.torch_version,
+        "trained": run.made.model_dump(exclude={"spec_hash"}),
+        "test_acc_after_training": run.result.test_acc if run.result else None,
+        "mean_confidence": e.mean_confidence,
+        "calibration_error": e.calibration_error,
+        "calibration": [b._asdict() for b in e.calibration],
+        "classes": _class_rows(report),
+        "confusion": e.confusion,
+        "mistakes": _mistake_rows(report)[:MISTAKES_TOLD],
+        "notes": notes(report),
+    }
+
+
+def write_files(folder: Path, report: Report) -> tuple[str, ...]:
+    """Write everything that is no picture into `folder`; the names of the files.
+
+    Raises:
+        ArchsearchError: a file cannot be written.
+    """
+    text = json.dumps(data(report), indent=2) + "\n"
+    files.write_text(folder / "evaluation.json", text)
+    total = report.run.recipe.epochs
+    log = (f"epoch {e.epoch}/{total} lr {e.lr:.3g} {epoch_figures(e)}" for e in report.run.history)
+    files.write_text(folder / "log.txt", "".join(f"{line}\n" for line in log))
+    tables: dict[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]] = {
+        "per_class.csv": (_CLASS_COLUMNS, _class_rows(report)),
+        "confusion.csv": (("true", *report.classes), _confusion_rows(report)),
+        "calibration.csv": (Bin._fields, [b._asdict() for b in report.evaluation.calibration]),
+        "mistakes.csv": (Mistake._fields, _mistake_rows(report)),
+    }
+    for name, (columns, rows) in tables.items():
+        files.write_csv(folder / name, columns, rows)
+    return ("evaluation.json", "log.txt", *tables)
+
+
+_CLASS_COLUMNS = ("class", "images", "right", "accuracy", "low", "high")
+
+
+def _class_rows(report: Report) -> list[dict[str, Any]]:
+    return [
+        dict(
+            zip(
+                _CLASS_COLUMNS,
+                (name, score.images, score.right, score.accuracy, *score.interval),
+                strict=True,
+            )
+        )
+        for name, score in zip(report.classes, report.evaluation.per_class, strict=True)
+    ]
+
+
+def _confusion_rows(report: Report) -> list[dict[str, Any]]:
+    return [
+        {"true": name, **dict(zip(report.classes, row, strict=True))}
+        for name, row in zip(report.classes, report.evaluation.confusion, strict=True)
+    ]
+
+
+def _mistake_rows(report: Report) -> list[dict[str, Any]]:
+    return [
+        {
+            **mistake._asdict(),
+            "true": report.classes[mistake.true],
+            "predicted": report.classes[mistake.predicted],
+        }
+        for mistake in report.evaluation.mistakes
+    ]
+
+
+def _machine(on: Run) -> str:
+    return f"{one_line(on.device)}, {on.precision}, torch {on.torch_version}"
+
+
+def _share(run: RunFolder) -> str:
+    return "all training images" if run.made.full else "nine tenths of the training images"
