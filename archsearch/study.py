@@ -14,6 +14,7 @@ from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, InputError
 from archsearch.parse import from_toml, read_text
 from archsearch.recipe import Recipe
+from archsearch.shipped_recipes import NamedRecipe
 from archsearch.space import Space, setting_problems
 from archsearch.spec import Frozen
 
@@ -54,9 +55,9 @@ class Study(Frozen):
     space: Space = Space()
     start: Annotated[tuple[dict[str, StrictInt | str], ...], Field(max_length=1_000)] = ()
     """Settings of the space that are known to be good: tried first, held to the same limits."""
-    recipe: Recipe = Recipe(epochs=3)
+    recipe: NamedRecipe = Recipe(epochs=3)
     """For ranking, on nine tenths of the training set; the last tenth scores."""
-    final_recipe: Recipe = Recipe(epochs=10)
+    final_recipe: NamedRecipe = Recipe(epochs=10)
     """For the finalists, on the whole training set."""
     finalists: Count = 3
     """The best by hold-out accuracy, retrained and tested once."""

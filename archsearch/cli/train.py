@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 def train(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec file; - is standard input.")],
     recipe: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A recipe as JSON; the default recipe else.")
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="fast, search, best, or a recipe as JSON; the default recipe else.",
+        ),
     ] = None,
     dataset: Annotated[Dataset, typer.Option(help="Which images.")] = Dataset.cifar10,
     data: DataOption = None,
@@ -58,10 +62,11 @@ def train(
     from archsearch.jobs import Job
     from archsearch.parse import from_json, read_text, source_name
     from archsearch.recipe import Recipe
+    from archsearch.shipped_recipes import load_recipe
     from archsearch.spec import Spec
 
     parsed = from_json(Spec, read_text(spec), source_name(spec))
-    how = from_json(Recipe, read_text(recipe), recipe) if recipe else Recipe()
+    how = load_recipe(recipe) if recipe else Recipe()
     try:
         verdict = judge(analyze(parsed), Constraints())
     except InputError as error:

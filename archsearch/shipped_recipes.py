@@ -1,0 +1,54 @@
+"""The recipes inside the package, by name, and recipe files."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BeforeValidator
+
+from archsearch.errors import ArchsearchError
+from archsearch.parse import from_json, read_text
+from archsearch.recipe import Recipe
+
+RecipeName = Literal["fast", "search", "best"]
+"""fast: fewest seconds to 85%; search: short, for ranking; best: long, for the highest accuracy."""
+RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
+
+
+def shipped(name: str) -> Recipe:
+    """The shipped recipe of that name (one of `RECIPE_NAMES`)."""
+    file = resources.files("archsearch") / "recipes" / f"{name}.json"
+    return from_json(Recipe, file.read_text(encoding="utf-8"), name)
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """A shipped recipe by name, or a recipe file by path.
+
+    Raises:
+        InputError: the file has problems.
+        ArchsearchError: there is no such recipe.
+    """
+    if name_or_path in RECIPE_NAMES:
+        return shipped(name_or_path)
+    if name_or_path != "-" and not Path(name_or_path).exists():
+        known = ", ".join(RECIPE_NAMES)
+        raise ArchsearchError(
+            f"{name_or_path}: no such recipe file, and no shipped recipe of that name ({known})"
+        )
+    return from_json(Recipe, read_text(name_or_path), name_or_path)
+
+
+def _by_name(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value in RECIPE_NAMES:
+        return shipped(value)
+    raise ValueError(f"must be a recipe or one of {', '.join(RECIPE_NAMES)}")
+
+
+NamedRecipe = Annotated[
+    Recipe, BeforeValidator(_by_name, json_schema_input_type=Recipe | RecipeName)
+]
+"""A recipe written out, or the name of a shipped one."""
