@@ -25,7 +25,7 @@ _BF16_MUST_WIN_BY = 0.9
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE_BYTES = 2**21
-_HEAP_BYTES = 2**30
+_HEAP_BYTES = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def keep_freed_memory() -> None:
     try:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
         libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
         libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]

@@ -10,7 +10,7 @@ from torch import nn
 
 from archsearch import ops
 from archsearch.analyze import analyze
-from archsearch.build import _MODULES, DepthwiseConv2d, build
+from archsearch.build import _MODULES, DepthwiseConv2d, ElementDropout, build
 from archsearch.ops import MACS, PARAMS
 from archsearch.parse import from_json
 from archsearch.spec import Spec
@@ -89,3 +89,37 @@ def test_a_shortcut_is_not_overwritten_by_its_body(activation: str) -> None:
          "leaky_relu": nn.LeakyReLU()}
     )[activation]  # fmt: skip
     torch.testing.assert_close(residual(h.clone()), h + act(h) / (1 + 1e-5) ** 0.5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.93])
+def test_dropout_drops_its_share_and_scales_the_rest(
+    p: float, memory_format: torch.memory_format
+) -> None:
+    x = torch.rand(50, 7, 31, 29).add(1).contiguous(memory_format=memory_format).requires_grad_()
+    torch.manual_seed(0)
+    y = ElementDropout(p)(x)
+    assert y.is_contiguous(memory_format=memory_format)
+    dropped = (y == 0).float()
+    spread = 5 * (p * (1 - p) / x.numel()) ** 0.5
+    assert dropped.mean() == pytest.approx(p, abs=spread + 2**-16)
+    torch.testing.assert_close(y, x * (1 - dropped) / (1 - p), rtol=1e-3, atol=0)
+    # Neither images, channels, rows nor neighbours share their fate.
+    for dims in ((1, 2, 3), (0, 2, 3), (0, 1, 3)):
+        count = x.numel() / dropped.mean(dims).numel()
+        assert (dropped.mean(dims) - p).abs().max() < 5 * (p * (1 - p) / count) ** 0.5
+    flat = dropped.permute(0, 2, 3, 1).flatten() - p
+    for shift in (1, 2, 3, 4):
+        assert (flat[shift:] * flat[:-shift]).mean().abs() < 5 * p * (1 - p) / len(flat) ** 0.5
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, (1 - dropped) / (1 - p), rtol=1e-3, atol=0)
+    torch.manual_seed(0)
+    assert torch.equal(ElementDropout(p)(x), y)
+    assert not torch.equal(ElementDropout(p)(x), y)
+
+
+def test_dropout_at_its_ends_and_in_evaluation() -> None:
+    x = torch.rand(4, 5)
+    assert torch.equal(ElementDropout(0.0)(x), x)
+    assert torch.equal(ElementDropout(1.0)(x), torch.zeros_like(x))
+    assert torch.equal(ElementDropout(0.5).eval()(x), x)

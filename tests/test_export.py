@@ -22,7 +22,7 @@ from torch import nn, optim
 
 from archsearch import checkpoint
 from archsearch.analyze import Analysis, analyze
-from archsearch.build import DepthwiseConv2d, Net, build
+from archsearch.build import DepthwiseConv2d, ElementDropout, Net, build
 from archsearch.checkpoint import Checkpoint, State
 from archsearch.constraints import Constraints, judge
 from archsearch.diagram import mermaid
@@ -140,9 +140,12 @@ def test_the_file_computes_what_build_does(
     spec: Spec, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     net, exported = pair(spec, tmp_path_factory.mktemp("model"))
+    # Their detours are for fp32, and throw other dice.
     for module in net.modules():
-        if isinstance(module, DepthwiseConv2d):  # its detours are for fp32, and move dropout's dice
+        if isinstance(module, DepthwiseConv2d):
             module.__class__ = nn.Conv2d  # type: ignore[assignment] # its subclass
+        if isinstance(module, ElementDropout):
+            module.__class__ = nn.Dropout  # type: ignore[assignment] # its subclass
     shape = (4, spec.input.channels, spec.input.height, spec.input.width)
     images = torch.rand(shape, dtype=torch.float64)
     assert difference(net.double(), exported.double(), images) < 1e-9

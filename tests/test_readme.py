@@ -52,7 +52,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_commands_that_do_not_train(folder: Path, cli: Cli) -> None:
+@pytest.fixture
+def run(folder: Path, cli: Cli) -> None:
+    """A run of one epoch on generated images, where README's command looks for one."""
+    (folder / "recipe.json").write_text('{"epochs": 1, "batch_size": 500}')
+    spec, recipe = "studies/records/time-to-85/spec.json", "recipe.json"
+    options = ("--dataset", "shapes", "--recipe", recipe, "--out", "runs/NETWORK-0")
+    assert cli("train", spec, *options, "--device", "cpu").status in (0, 1)
+
+
+@pytest.mark.usefixtures("folder", "run")
+def test_commands_that_do_not_train(cli: Cli) -> None:
     """In README's order: what one writes, another reads."""
     for command in OURS:
         words = shlex.split(command)[1:]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from archsearch.analyze import analyze
-from archsearch.constraints import judge
+from archsearch.constraints import Constraints, judge
 from archsearch.files import read_csv
 from archsearch.parse import from_json, from_toml
+from archsearch.recipe import Recipe
+from archsearch.shipped_recipes import load_recipe
 from archsearch.spec import Spec
 from archsearch.study import Study
 from tests.conftest import ROOT
@@ -25,3 +30,30 @@ def test_every_row_is_its_specs_and_within_the_limits(row: dict[str, str]) -> No
     assert verdict.analysis.params == int(row["params"])
     assert verdict.analysis.macs == int(row["macs"])
     assert verdict.analysis.receptive_field == (int(row["receptive_field"]),) * 2
+
+
+RECORDS = sorted((ROOT / "studies" / "records").glob("*/seed-*"))
+
+
+@pytest.mark.parametrize("run", RECORDS, ids=lambda run: f"{run.parent.name}-{run.name}")
+def test_every_record_is_of_its_spec_within_the_limits_and_told_as_it_was(run: Path) -> None:
+    record = run.parent
+    verdict = judge(analyze(from_json(Spec, (record / "spec.json").read_text(), "")), Constraints())
+    assert verdict.accepted
+    result = json.loads((run / "result.json").read_text())
+    assert result["spec_hash"] == verdict.analysis.spec_hash
+    assert result["dataset"] == "cifar10"
+    assert result["full"] is True
+    recipe = from_json(Recipe, (record / "recipe.json").read_text(), "recipe.json")
+    history = read_csv(run / "history.csv")
+    assert len(history) == result["epochs"] == recipe.epochs
+    seconds = sum(float(epoch["train_seconds"]) for epoch in history)
+    assert seconds == pytest.approx(result["train_seconds"], abs=0.1)
+    seed, accuracy = run.name.removeprefix("seed-"), 100 * result["test_acc"]
+    told = f"| {seed} | {accuracy:.2f} | {result['epochs']} | {result['train_seconds']:.1f} |"
+    assert told in (record / "README.md").read_text()
+
+
+def test_the_fastest_records_recipe_is_the_shipped_one() -> None:
+    path = ROOT / "studies" / "records" / "time-to-85" / "recipe.json"
+    assert from_json(Recipe, path.read_text(), "recipe.json") == load_recipe("fast")
