@@ -101,7 +101,7 @@ def train(
     Raises:
         DivergedError: the loss is no longer a finite number, or far above that of guessing.
         CheckpointError: there is a checkpoint that cannot be used.
-        TrainingError: there is too little memory, with half the batch too.
+        RuntimeError: torch's own; also that memory ran out with half the batch too.
     """
     found = checkpoint.load(checkpoint_path, run) if checkpoint_path else None
     fit = fit.to(device.torch)
