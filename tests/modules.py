@@ -91,16 +91,24 @@ class Eva8Functional(nn.Module):
         return F.avg_pool2d(x, kernel_size=x.size()[2:]).view(x.size(0), -1)
 
 
-def era_unit(before: int, after: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Sequential(
+class EraUnit(nn.Module):
+    """A dw-sep unit as its author's code has it: what the ReLU gives goes to another name."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
             nn.Conv2d(before, before, 3, padding=1, groups=before, bias=False),
             nn.Conv2d(before, after, kernel_size=(1, 1), bias=False),
-        ),
-        nn.ReLU(),
-        nn.BatchNorm2d(after),
-        nn.Dropout(0.1),
-    )
+        )
+        self.relu = nn.ReLU()
+        self.norm = nn.BatchNorm2d(after)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        maps = self.conv(maps)
+        rectified = self.relu(maps)  # noqa: F841 - the mistake that this unit is about
+        normed: Tensor = self.dropout(self.norm(maps))
+        return normed
 
 
 class EraS9(nn.Module):
@@ -108,19 +116,19 @@ class EraS9(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(era_unit(3, 32), era_unit(32, 64))
+        self.conv1 = nn.Sequential(EraUnit(3, 32), EraUnit(32, 64))
         self.conv2 = nn.Sequential(
             nn.Conv2d(64, 32, 3, stride=2, dilation=2, bias=False),
-            era_unit(32, 64),
-            era_unit(64, 128),
+            EraUnit(32, 64),
+            EraUnit(64, 128),
         )
         self.conv3 = nn.Sequential(
             nn.Conv2d(128, 64, 3, stride=2, padding="valid", bias=False),
-            era_unit(64, 128),
-            era_unit(128, 128),
+            EraUnit(64, 128),
+            EraUnit(128, 128),
         )
         self.conv4 = nn.Sequential(
-            nn.Conv2d(128, 64, 3, stride=2, bias=False), era_unit(64, 64), era_unit(64, 32)
+            nn.Conv2d(128, 64, 3, stride=2, bias=False), EraUnit(64, 64), EraUnit(64, 32)
         )
         self.head = nn.Conv2d(32, 10, 1, bias=False)
         self.pool = nn.AvgPool2d(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from archsearch.from_module import import_module
 from archsearch.network import walk
@@ -55,7 +55,34 @@ def test_the_seeds_import_to_themselves(
 def test_softmax_at_the_end_is_told_and_left_out() -> None:
     imported = import_module(m.Eva8(), (3, 32, 32), "eva8")
     assert imported.notes == ("the softmax at the end is left out: a spec ends in logits",)
-    assert import_module(m.EraS9(), (3, 32, 32), "era").notes == ()
+
+
+def test_an_activation_whose_result_is_dropped_is_told() -> None:
+    imported = import_module(m.EraS9(), (3, 32, 32), "era")
+    [note] = imported.notes
+    assert note.startswith("forward never uses what ReLU gives, so it has no effect: conv1.0.relu")
+    assert note.endswith("and 5 more")
+    assert "relu" not in imported.spec.model_dump_json()
+
+
+def test_what_an_operation_in_place_gives_may_go_unnamed() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 10, 32)
+            self.relu = nn.ReLU(inplace=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            self.relu(x)
+            x.sigmoid()
+            return x.flatten(1)
+
+    imported = import_module(InPlace(), (3, 32, 32), "in-place")
+    assert imported.notes == (
+        "forward never uses what sigmoid gives, so it has no effect: sigmoid",
+    )
+    assert '"relu"' in imported.spec.model_dump_json()
 
 
 # One function, written in several ways

@@ -152,6 +152,8 @@ class _Translator:
         self.steps[node] = self._regrouped(step) if isinstance(step.op, Concat) else step
         if call.given.get("inplace"):
             self._overwrite(node, call.source)
+        elif tensors and not node.users:
+            call.note(f"forward never uses what {call.name} gives, so it has no effect")
 
     def _call(self, node: fx.Node, shapes: tuple[tuple[int, ...], ...]) -> Call:
         inputs: list[Step] = []
