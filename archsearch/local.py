@@ -80,7 +80,12 @@ class Trainer:
             raise InputError(network.spec.name, problems)
 
     def train(
-        self, job: Job, *, test: bool, warn: Callable[[str], None]
+        self,
+        job: Job,
+        *,
+        test: bool,
+        warn: Callable[[str], None],
+        on_step: Callable[[], None] = lambda: None,
     ) -> Iterator[Epoch | float]:
         """Train `job`: its epochs, then, with `test`, its accuracy on the test images.
 
@@ -111,6 +116,7 @@ class Trainer:
                 run=self._run_id(job),
                 checkpoint_path=job.folder / "checkpoint.pt",
                 warn=warn,
+                on_step=on_step,
             )
             history: list[Epoch] = []
             while not isinstance(step := _next_epoch(epochs), nn.Module):
@@ -167,6 +173,35 @@ def spec_text(job: Job) -> str:
     return job.network.spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
 
 
+def reports(
+    trainer: Trainer,
+    job: Job,
+    warn: Callable[[str], None],
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[Report]:
+    """Train a job of the search to its end, or to what ends it.
+
+    Raises:
+        ArchsearchError: its folder cannot be written, or the device is lost.
+    """
+    test_acc = None
+    try:
+        for step in trainer.train(job, test=job.final, warn=warn, on_step=on_step):
+            if isinstance(step, Epoch):
+                yield EpochDone(job.key, step)
+            else:
+                test_acc = step
+    except CheckpointError as error:
+        # Losing this job's epochs beats losing the search; what is there is kept aside.
+        warn(f"{error}. It is set aside and the trial starts over")
+        _set_aside(job.folder / "checkpoint.pt")
+        yield from reports(trainer, job, warn, on_step)
+    except TrainingError as error:
+        yield JobFailed(job.key, str(error))
+    else:
+        yield JobDone(job.key, test_acc)
+
+
 @dataclass(slots=True)
 class InProcess:
     """The executor that trains here, one job after the other."""
@@ -174,7 +209,7 @@ class InProcess:
     trainer: Trainer
     warn: Callable[[str], None]
     capacity: int = 1
-    _running: dict[str, tuple[Job, Iterator[Epoch | float]]] = field(default_factory=dict)
+    _running: dict[str, Iterator[Report]] = field(default_factory=dict)
 
     def run_of(self, seed: int) -> Run:
         """See `Trainer.run_of`."""
@@ -182,7 +217,7 @@ class InProcess:
 
     def submit(self, job: Job) -> None:
         """Take a job; it makes progress while `next_report` waits."""
-        self._running[job.key] = (job, self.trainer.train(job, test=job.final, warn=self.warn))
+        self._running[job.key] = reports(self.trainer, job, self.warn)
 
     def stop(self, key: str) -> None:
         """Drop a job."""
@@ -190,22 +225,11 @@ class InProcess:
 
     def next_report(self) -> Report:
         """Train the oldest job's next epoch."""
-        key, (job, progress) = next(iter(self._running.items()))
-        try:
-            step = next(progress, None)
-        except CheckpointError as error:
-            # Losing this job's epochs beats losing the search; what is there is kept aside.
-            self.warn(f"{error}. It is set aside and the trial starts over")
-            _set_aside(job.folder / "checkpoint.pt")
-            self.submit(job)
-            return self.next_report()
-        except TrainingError as error:
+        key, progress = next(iter(self._running.items()))
+        report = next(progress)
+        if not isinstance(report, EpochDone):
             self.stop(key)
-            return JobFailed(key, str(error))
-        if isinstance(step, Epoch):
-            return EpochDone(key, step)
-        self.stop(key)
-        return JobDone(key, step)
+        return report
 
 
 def _set_aside(path: Path) -> None:

@@ -195,6 +195,10 @@ class ProgressView(Protocol):
         """Something happened."""
         ...
 
+    def note(self, message: str) -> None:
+        """Something that the user wants to know."""
+        ...
+
     def warn(self, message: str) -> None:
         """Something that the user should know."""
         ...
@@ -208,11 +212,14 @@ class _Lines:
     def event(self, event: Event) -> None:
         line = self.state.apply(event)
         if line:
-            self.warn(line)
+            self.note(line)
 
-    def warn(self, message: str) -> None:
+    def note(self, message: str) -> None:
         self.console.print(Text(f"{time.strftime('%H:%M:%S')} {message}"), soft_wrap=True)
         sys.stderr.flush()
+
+    def warn(self, message: str) -> None:
+        self.note(message)
 
 
 @dataclass
@@ -225,7 +232,10 @@ class _Quiet:
     def event(self, event: Event) -> None:
         line = self.state.apply(event)
         if line and isinstance(event, StudyOpened | SpaceCounted | TrialEnded | FinalEnded):
-            self.console.print(Text(line))
+            self.note(line)
+
+    def note(self, message: str) -> None:
+        self.console.print(Text(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         self.console.print(Text(message, "yellow"))

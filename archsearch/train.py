@@ -77,6 +77,7 @@ def train(
     run: str,
     checkpoint_path: Path | None = None,
     warn: Callable[[str], None] = lambda _message: None,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Generator[Epoch, None, nn.Module]:
     """Train `model` in place; one record an epoch, after its checkpoint is safe.
 
@@ -94,6 +95,7 @@ def train(
         run: what identifies this run to its checkpoint.
         checkpoint_path: where its state is kept.
         warn: is told what the user should know.
+        on_step: called after every optimizer step; what it raises ends training.
 
     Returns:
         The network to score: `model`, or its average.
@@ -132,7 +134,7 @@ def train(
     while len(history) < recipe.epochs:
         before = at.state(batch_size)
         try:
-            fitted = fit_epoch(at, history, batch_size)
+            fitted = fit_epoch(at, history, batch_size, on_step)
             score = evaluate(at.scored, held_out, mean, std, device) if held_out else None
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or batch_size < min(recipe.batch_size, len(fit)):
@@ -173,7 +175,12 @@ class Fitted:
     seconds: float
 
 
-def fit_epoch(at: Training, history: Sequence[Epoch], batch_size: int) -> Fitted:
+def fit_epoch(
+    at: Training,
+    history: Sequence[Epoch],
+    batch_size: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Fitted:
     """Every optimizer step of the next epoch.
 
     Raises:
@@ -213,6 +220,7 @@ def fit_epoch(at: Training, history: Sequence[Epoch], batch_size: int) -> Fitted
             at.average.update_parameters(at.model)
         loss_sum += loss.detach()
         right += (logits_NK.detach().argmax(1) == y_N).sum()
+        on_step()
     device.synchronize()
     seconds = time.perf_counter() - started
     mean_loss = loss_sum.item() / steps

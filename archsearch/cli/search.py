@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +20,9 @@ from archsearch.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from archsearch.jobs import Executor
     from archsearch.study import Study
+    from archsearch.worker import Place
 
 
 def search(
@@ -37,6 +42,15 @@ def search(
         str | None,
         typer.Option(metavar="URL", help="An Optuna database instead of the folder's SQLite."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=1_024,
+            help="Processes that train side by side; one a GPU, or a core, unless given. "
+            "0: train in this process.",
+        ),
+    ] = None,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
 ) -> None:
@@ -46,10 +60,12 @@ def search(
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
     from archsearch.study import load_study
+    from archsearch.worker import Place
 
     given = {"name": name, "dataset": dataset.value if dataset else None, "seed": seed}
     config = _with(load_study(study), {k: v for k, v in given.items() if v is not None})
-    raise typer.Exit(_search(config, trials, data, storage, device, precision))
+    place = Place(config.dataset, data, device, precision.value if precision else None)
+    raise typer.Exit(_search(config, trials, storage, place, workers))
 
 
 def _with(config: Study, changes: dict[str, Any]) -> Study:
@@ -63,28 +79,17 @@ def _with(config: Study, changes: dict[str, Any]) -> Study:
 
 
 def _search(
-    config: Study,
-    trials: int,
-    data: Path | None,
-    storage: str | None,
-    device: str | None,
-    precision: Precision | None,
+    config: Study, trials: int, storage: str | None, place: Place, workers: int | None
 ) -> int:
     from archsearch import search as driver
     from archsearch.cli.leaderboard import print_leaderboard
-    from archsearch.local import InProcess
     from archsearch.progress import SearchState, search_progress, stderr_console
     from archsearch.study import StudyFolder
 
+    # What a scheduler sends before it kills is heard like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = StudyFolder(Path("studies") / config.name)
-    trainer = open_trainer(config.dataset, data, device, precision)
     console = stderr_console()
-    console.print(
-        f"study {config.name} in {folder.path}, {config.dataset} on {trainer.device.name} "
-        f"({trainer.device.precision})",
-        markup=False,
-        soft_wrap=True,
-    )
     state = SearchState(
         wanted=trials,
         final_runs=config.finalists * config.final_seeds,
@@ -92,8 +97,16 @@ def _search(
         final_epochs=config.final_recipe.epochs,
     )
     try:
-        with search_progress(state) as view:
-            executor = InProcess(trainer, view.warn)
+        with (
+            search_progress(state) as view,
+            _executor(place, workers, view.warn) as executor,
+        ):
+            run = executor.run_of(config.seed)
+            side_by_side = f", {executor.capacity} at a time" if executor.capacity > 1 else ""
+            view.note(
+                f"study {config.name} in {folder.path}, {config.dataset} on {run.device} "
+                f"({run.precision}){side_by_side}"
+            )
             entries = driver.search(config, folder, executor, trials, view.event, storage)
     except KeyboardInterrupt:
         console.print(
@@ -113,3 +126,17 @@ def _search(
     if config.dataset == "shapes":
         console.print("shapes is a generated data set: these accuracies say nothing of CIFAR-10")
     return 0 if reached or target is None or not config.finalists else 1
+
+
+def _executor(
+    place: Place, workers: int | None, warn: Callable[[str], None]
+) -> AbstractContextManager[Executor]:
+    if workers == 0:
+        from archsearch.local import InProcess
+
+        precision = Precision(place.precision) if place.precision else None
+        trainer = open_trainer(place.dataset, place.data, place.device, precision)
+        return nullcontext(InProcess(trainer, warn))
+    from archsearch.workers import Workers
+
+    return Workers(place, workers, warn)

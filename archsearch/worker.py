@@ -1,0 +1,157 @@
+"""A worker process: trains one job after the other, and tells its driver through a pipe."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from archsearch.errors import ArchsearchError
+from archsearch.jobs import Job
+from archsearch.results import Run
+
+if TYPE_CHECKING:
+    from archsearch.local import Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What workers train on, and where.
+
+    Attributes:
+        data: the folder of CIFAR-10, or None: see `data.load`.
+        device: as torch has it (`cpu`, `cuda`, `cuda:1`); None: the best there is.
+        precision: of forward passes; None: the faster one.
+    """
+
+    dataset: Literal["cifar10", "shapes"]
+    data: Path | None
+    device: str | None
+    precision: Literal["fp32", "bf16"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker's first word.
+
+    Attributes:
+        gpus: on its machine, where it was told of no GPU in particular and uses one.
+    """
+
+    run: Run
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Something that no other network and no other worker would mend."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The driver wants no more of this job."""
+
+    key: str
+
+
+class Counter(Protocol):
+    """A number in shared memory."""
+
+    value: int
+
+
+class DroppedError(Exception):
+    """The job in training was dropped."""
+
+
+def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
+    """Serve a driver until it is gone.
+
+    Args:
+        pipe: jobs and drops come in; `Ready`, reports, warnings go out.
+        place: what to train on, and where.
+        threads: of torch.
+        steps: counts optimizer steps, so that the driver sees that this process lives.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+    try:
+        _serve(pipe, place, steps)
+    except ArchsearchError as error:
+        pipe.send(Unusable(str(error)))
+    except BrokenPipeError:
+        return  # the driver is gone
+
+
+def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
+    from archsearch.local import reports
+
+    inbox = _Inbox(pipe)
+    trainer, gpus = _opened(place)
+    pipe.send(Ready(trainer.run_of(seed=0), gpus))
+    while True:
+        job = inbox.jobs.get()
+
+        def on_step(key: str = job.key) -> None:
+            steps.value += 1
+            if key in inbox.dropped:
+                raise DroppedError
+
+        try:
+            for report in reports(trainer, job, _warn_through(pipe), on_step):
+                pipe.send(report)
+        except DroppedError:
+            continue
+
+
+def _opened(place: Place) -> tuple[Trainer, int]:
+    import torch
+
+    from archsearch.data import load
+    from archsearch.device import choose
+    from archsearch.local import Trainer
+
+    device = choose(place.device, place.precision)
+    any_gpu = device.torch.type == "cuda" and device.torch.index is None
+    gpus = torch.cuda.device_count() if any_gpu else 0
+    return Trainer.of(load(place.dataset, place.data), device), gpus
+
+
+def _warn_through(pipe: Connection) -> Callable[[str], None]:
+    return lambda message: pipe.send(Warned(message))
+
+
+class _Inbox:
+    """Reads the pipe beside training, so that a drop is seen and a driver's death too."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.dropped: set[str] = set()
+        self._pipe = pipe
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                match self._pipe.recv():
+                    case Drop(key=key):
+                        self.dropped.add(key)
+                    case job:
+                        self.jobs.put(job)
+        except (EOFError, OSError):
+            os._exit(0)  # checkpoints are whole at any moment

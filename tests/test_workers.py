@@ -1,0 +1,215 @@
+"""Training in worker processes: the same results as here, whatever becomes of the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from archsearch.analyze import analyze
+from archsearch.data import load
+from archsearch.device import choose
+from archsearch.errors import ArchsearchError
+from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.local import InProcess, Trainer
+from archsearch.recipe import Recipe
+from archsearch.results import Epoch
+from archsearch.spec import Spec
+from archsearch.worker import Place
+from archsearch.workers import MAX_ATTEMPTS, Workers
+from tests.strategies import HEADS, spec_of
+
+pytestmark = pytest.mark.slow
+SHAPES = Place("shapes", None, "cpu", "fp32")
+EPOCHS = 4
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[[str], Job]:
+    raw = spec_of([[{"op": "conv", "out_channels": 8, "stride": 2}]], HEADS[0], 32, 32)
+    raw["input"]["channels"] = 3
+    analysis = analyze(Spec.model_validate(raw))
+    recipe = Recipe(epochs=EPOCHS, batch_size=50, optimizer="adam", lr=0.001)
+
+    def make(key: str) -> Job:
+        return Job(
+            key=key, spec_hash=analysis.spec_hash, network=analysis.network, recipe=recipe,
+            seed=3, folder=tmp_path / key, final=True,
+        )  # fmt: skip
+
+    return make
+
+
+def told(executor: Workers | InProcess, keys: set[str]) -> Iterator[Report]:
+    """Reports until each of these jobs has ended."""
+    while keys:
+        report = executor.next_report()
+        if not isinstance(report, EpochDone):
+            keys -= {report.key}
+        yield report
+
+
+def without_times(reports: list[Report]) -> list[object]:
+    return [
+        replace(r.epoch, train_seconds=0, images_per_second=0) if isinstance(r, EpochDone) else r
+        for r in reports
+    ]
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    model: dict[str, torch.Tensor] = torch.load(job.folder / "checkpoint.pt", weights_only=True)[
+        "model"
+    ]
+    return model
+
+
+@pytest.fixture
+def straight(job: Callable[[str], Job]) -> tuple[list[object], dict[str, torch.Tensor]]:
+    """What the job gives in this process."""
+    torch.set_num_threads(1)
+    trainer = Trainer.of(load("shapes", None), choose("cpu", "fp32"))
+    executor = InProcess(trainer, warn=print)
+    here = replace(job("one"), folder=job("one").folder.with_name("here"))
+    executor.submit(here)
+    return without_times(list(told(executor, {"one"}))), weights(here)
+
+
+def same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture
+def one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("one_thread_each")
+def test_workers_give_what_training_here_gives(
+    job: Callable[[str], Job], straight: tuple[list[object], dict[str, torch.Tensor]]
+) -> None:
+    with Workers(SHAPES, 2, warn=pytest.fail) as executor:
+        assert executor.capacity == 2
+        assert executor.run_of(7).seed == 7
+        executor.submit(job("one"))
+        executor.submit(job("two"))
+        reports = list(told(executor, {"one", "two"}))
+        pids = executor.processes
+    for key in ("one", "two"):
+        mine = without_times([r for r in reports if r.key == key])
+        assert [r for r in mine if isinstance(r, Epoch)] == straight[0][:-1]
+        assert isinstance(mine[-1], JobDone)
+        assert mine[-1].test_acc == straight[0][-1].test_acc  # type: ignore[attr-defined]
+        assert same_weights(weights(job(key)), straight[1])
+    assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.usefixtures("one_thread_each")
+def test_a_killed_worker_is_replaced_and_its_job_ends_in_the_same_weights(
+    job: Callable[[str], Job], straight: tuple[list[object], dict[str, torch.Tensor]]
+) -> None:
+    warnings: list[str] = []
+    with Workers(SHAPES, 1, warn=warnings.append) as executor:
+        executor.submit(job("one"))
+        reports = []
+        for report in told(executor, {"one"}):
+            reports.append(report)
+            if isinstance(report, EpochDone) and report.epoch.epoch in (1, 3):
+                os.kill(executor.processes[0], signal.SIGKILL)
+    assert without_times(reports) == straight[0]  # every epoch told once
+    assert same_weights(weights(job("one")), straight[1])
+    assert 1 <= len(warnings) <= 2
+    assert "the worker of one was killed by signal 9" in warnings[0]
+
+
+def test_a_job_that_keeps_killing_workers_fails_and_the_next_one_is_trained(
+    job: Callable[[str], Job],
+) -> None:
+    with Workers(SHAPES, 1, warn=lambda _text: None) as executor:
+        executor.submit(job("deadly"))
+        for _ in range(MAX_ATTEMPTS):
+            os.kill(executor.processes[0], signal.SIGKILL)
+            *_, last = wait_for_new_worker_or_report(executor)
+        assert isinstance(last, JobFailed)
+        assert f"{MAX_ATTEMPTS} worker processes died of it" in last.reason
+        executor.submit(job("next"))
+        assert isinstance(list(told(executor, {"next"}))[-1], JobDone)
+
+
+def wait_for_new_worker_or_report(executor: Workers) -> list[Report | None]:
+    """Listen until the dead process is replaced."""
+    before = executor.processes[0]
+    while executor.processes[0] == before:
+        executor._listen()
+    while executor._waiting and isinstance(executor._waiting[0], EpochDone):
+        executor._waiting.popleft()
+    return [executor._waiting.popleft() if executor._waiting else None]
+
+
+def test_a_worker_that_stands_still_is_ended(job: Callable[[str], Job]) -> None:
+    warnings: list[str] = []
+    with Workers(SHAPES, 1, warn=warnings.append, stuck_after_s=3) as executor:
+        executor.submit(job("one"))
+        assert isinstance(executor.next_report(), EpochDone)
+        os.kill(executor.processes[0], signal.SIGSTOP)
+        reports = list(told(executor, {"one"}))
+    assert isinstance(reports[-1], JobDone)
+    assert len(reports) == EPOCHS  # the epochs after the first, and the end
+    assert warnings == [
+        "the worker of one made no step in 3 s and was ended: another goes on from its last epoch"
+    ]
+
+
+def test_a_dropped_job_makes_room_for_the_next(job: Callable[[str], Job]) -> None:
+    with Workers(SHAPES, 1, warn=pytest.fail) as executor:
+        executor.submit(job("one"))
+        assert isinstance(executor.next_report(), EpochDone)
+        executor.stop("one")
+        executor.submit(job("two"))
+        reports = list(told(executor, {"two"}))
+        assert {report.key for report in reports} == {"two"}
+        assert len(reports) == EPOCHS + 1
+
+
+def test_what_no_worker_can_do_is_told_at_once(tmp_path: Path) -> None:
+    nowhere = replace(SHAPES, dataset="cifar10", data=tmp_path / "nowhere")
+    with pytest.raises(ArchsearchError, match="no such folder"), Workers(nowhere, 2, warn=print):
+        pytest.fail("entered")
+
+
+def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from archsearch.worker import Place\n"
+        "from archsearch.workers import Workers\n"
+        "if __name__ == '__main__':\n"
+        "    with Workers(Place('shapes', None, 'cpu', 'fp32'), 2, print) as executor:\n"
+        "        print(*executor.processes, flush=True)\n"
+        "        time.sleep(600)\n"
+    )
+    (tmp_path / "driver.py").write_text(script)
+    driver = subprocess.Popen([sys.executable, tmp_path / "driver.py"], stdout=subprocess.PIPE)
+    assert driver.stdout is not None
+    pids = [int(word) for word in driver.stdout.readline().split()]
+    assert len(pids) == 2
+    assert all(alive(pid) for pid in pids)
+    driver.kill()
+    driver.communicate()
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
