@@ -21,8 +21,8 @@ from archsearch.spec import MAX_PIXELS
 
 MAX_LISTED = 6_000_000
 """Rows: the settings of one block on every map before it, and all halves together."""
-MAX_CELLS = 40_000_000
-"""Of the histogram that one count takes."""
+MAX_CELLS = 2_000_000
+"""Of the histogram that one count takes; an account takes hundreds, in seconds."""
 MAX_SETTINGS = 1 << 53
 """Counts are held in float64, which is exact up to here."""
 _UNLIMITED = 1 << 60

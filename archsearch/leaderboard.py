@@ -10,8 +10,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analyze import Analysis, analyze
+from archsearch.objective import pareto_front, score, seconds_to
 from archsearch.propose import full_knobs
-from archsearch.results import Entry, Run, axes
+from archsearch.results import Entry, Epoch, Run, axes
 from archsearch.space import spec_of
 from archsearch.study import Study, StudyFolder
 
@@ -23,7 +24,7 @@ def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
 
 
 def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list[Entry]:
-    """Every trial that counts or failed for good: trained ones first, by hold-out accuracy."""
+    """Every trial that counts or failed for good: trained ones first, by the study's objective."""
     rows = [
         _entry(trial, study, config, folder)
         for trial in study.get_trials(deepcopy=False)
@@ -32,8 +33,21 @@ def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list
         and "spec_hash" in trial.user_attrs
     ]
     order = {"trained": 0, "pruned": 1, "failed": 2}
-    rows.sort(key=lambda row: (order[row["status"]], -(row["val_acc"] or 0), row["trial"]))
+    rows.sort(key=lambda row: (order[row["status"]], -_score(row, config), row["trial"]))
+    trained = [row for row in rows if row["status"] == "trained"]
+    front = pareto_front([(-(row["val_acc"] or 0), row["params"], row["macs"]) for row in trained])
+    for row, on_front in zip(trained, front, strict=True):
+        row["pareto"] = on_front
     return [Entry(rank=rank, **row) for rank, row in enumerate(rows, start=1)]
+
+
+def _score(row: dict[str, Any], config: Study) -> float:
+    return score(
+        config.objective,
+        val_acc=row["val_acc"] or 0.0,
+        params=row["params"],
+        seconds_to_target=row["seconds_to_target"],
+    )
 
 
 def _entry(
@@ -41,8 +55,9 @@ def _entry(
 ) -> dict[str, Any]:
     attrs = trial.user_attrs
     spec_hash = attrs["spec_hash"]
-    history = attrs.get("history", [])
-    seconds = sum(epoch["train_seconds"] for epoch in history)
+    history = [Epoch(**epoch) for epoch in attrs.get("history", [])]
+    seconds = sum(epoch.train_seconds for epoch in history)
+    to_target = seconds_to(config.recipe.target_accuracy, history)
     analysis = analyze_trial(trial, config)
     run = attrs.get("run") or dict.fromkeys((field.name for field in fields(Run)), "")
     finals = [
@@ -60,7 +75,7 @@ def _entry(
         "trial": trial.number,
         "spec_hash": spec_hash,
         "status": states.get(trial.state, "failed"),
-        "val_acc": history[-1]["val_acc"] if history else None,
+        "val_acc": history[-1].val_acc if history else None,
         "test_acc": test_acc,
         "test_acc_std": statistics.stdev(tested) if len(tested) > 1 else None,
         "test_seeds": len(tested),
@@ -76,12 +91,14 @@ def _entry(
         "spec_path": str(spec_path.relative_to(folder.path)),
         "final_epochs": finals[0]["epochs"] if finals else None,
         "final_train_seconds": _mean_seconds(finals),
+        "seconds_to_target": round(to_target, 2) if to_target is not None else None,
+        "pareto": None,
         "reason": "; ".join(filter(None, reasons)),
     }
 
 
-def _mean_speed(history: list[dict[str, Any]]) -> float | None:
-    speeds = [epoch["images_per_second"] for epoch in history]
+def _mean_speed(history: list[Epoch]) -> float | None:
+    speeds = [epoch.images_per_second for epoch in history]
     return round(statistics.fmean(speeds), 1) if speeds else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analyze import analyze
@@ -26,6 +26,7 @@ DUPLICATE = "duplicate"
 MISFIT = "shapes"
 """The rule that a proposal breaks when its shapes do not fit together."""
 _MAX_SECONDS = 120
+_GP_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,13 @@ class FeasibleSampler(BaseSampler):
             return {}
         taken = taken_hashes(study)
         rng = np.random.default_rng([self.seed, trial.number])
-        inner, fallback = self._samplers(int(rng.integers(2**31)))
+        inner, tries = self._sampler(int(rng.integers(2**31)))
+        fallback = RandomSampler(seed=int(rng.integers(2**31)))
         counts: Counter[str] = Counter()
         started = time.monotonic()
         for attempt in range(self.config.patience):
             # Where the inner sampler clings to what does not fit, chance takes over.
-            sampler = inner if attempt < self.config.patience // 10 else fallback
+            sampler = inner if attempt < tries else fallback
             params = dict(sampler.sample_relative(study, trial, search_space))
             for name, distribution in search_space.items():
                 if name not in params:
@@ -146,11 +148,19 @@ class FeasibleSampler(BaseSampler):
         """Never asked for: every knob is in the relative space."""
         raise AssertionError(f"{param_name} is not in the search space")
 
-    def _samplers(self, seed: int) -> tuple[BaseSampler, BaseSampler]:
-        fallback = RandomSampler(seed=seed)
-        if self.config.kind == "random":
-            return fallback, fallback
-        return TPESampler(n_startup_trials=self.config.startup_trials, seed=seed), fallback
+    def _sampler(self, seed: int) -> tuple[BaseSampler, int]:
+        """Optuna's sampler, and how many of its proposals a trial may refuse."""
+        startup, tries = self.config.startup_trials, self.config.patience // 10
+        match self.config.kind:
+            case "random":
+                return RandomSampler(seed=seed), self.config.patience
+            case "tpe":
+                return TPESampler(n_startup_trials=startup, seed=seed), tries
+            case "nsga2":
+                return NSGAIISampler(seed=seed), tries
+            case "gp":
+                # Each proposal fits a process anew: seconds, not microseconds.
+                return GPSampler(n_startup_trials=startup, seed=seed), min(tries, _GP_TRIES)
 
 
 def taken_hashes(study: optuna.Study) -> set[str]:

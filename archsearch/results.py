@@ -65,6 +65,9 @@ class Entry:
             once, at its last epoch; None for all but finalists.
         epochs: trained in the search.
         train_seconds: of those epochs.
+        seconds_to_target: of training until the hold-out had the ranking recipe's target.
+        pareto: whether no other trained network has at least its hold-out accuracy with at most
+            its parameters and MACs, and is better in one; None where it was not trained to its end.
     """
 
     rank: int
@@ -91,6 +94,8 @@ class Entry:
     torch_version: str
     final_epochs: int | None
     final_train_seconds: float | None
+    seconds_to_target: float | None
+    pareto: bool | None
     reason: str
 
 

@@ -28,6 +28,7 @@ from archsearch.events import (
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name, leaderboard
+from archsearch.objective import score, seconds_to
 from archsearch.propose import (
     FeasibleSampler,
     Rejection,
@@ -248,11 +249,19 @@ class _Driver:
         }
         for name, value in outcome.items():
             at.trial.set_user_attr(name, value)
-        score = at.history[-1].val_acc if state == TrialState.COMPLETE else None
-        self.study.tell(at.trial, score, state=state)
+        final_score = self._score(at) if state == TrialState.COMPLETE else None
+        self.study.tell(at.trial, final_score, state=state)
         entries = self.record()
         number = at.trial.number
         self.notify(TrialEnded(next(entry for entry in entries if entry.trial == number)))
+
+    def _score(self, at: _Running) -> float:
+        return score(
+            self.config.objective,
+            val_acc=at.history[-1].val_acc or 0.0,
+            params=at.trial.user_attrs["params"],
+            seconds_to_target=seconds_to(self.config.recipe.target_accuracy, at.history),
+        )
 
     # Finalists
 

@@ -17,7 +17,13 @@ from archsearch.spec import ActivationKind, Frozen, Spec
 
 Entry = Literal["conv", "depthwise_separable"]
 Body = Literal[
-    "conv", "residual", "depthwise_separable", "residual_depthwise_separable", "bottleneck"
+    "conv",
+    "residual",
+    "basic_block",
+    "depthwise_separable",
+    "residual_depthwise_separable",
+    "basic_block_depthwise_separable",
+    "bottleneck",
 ]
 Width = Annotated[int, Field(strict=True, ge=4, le=4_096)]
 Stride = Annotated[int, Field(strict=True, ge=1, le=4)]
@@ -56,15 +62,17 @@ class BlockSpace(Frozen):
     body: Annotated[tuple[Body, ...], _AT_LEAST_ONE, _Different] = (
         "conv",
         "residual",
+        "basic_block",
         "depthwise_separable",
         "residual_depthwise_separable",
+        "basic_block_depthwise_separable",
         "bottleneck",
     )
-    """The kind of the layers after the entry."""
+    """The kind of the layers after the entry; a basic block is a residual of two (ResNet's)."""
     depth: Annotated[tuple[Depth, ...], _AT_LEAST_ONE, _Different] = (0, 1, 2, 3)
     """How many of them."""
     dilation: Annotated[tuple[Dilation, ...], _AT_LEAST_ONE, _Different] = (1, 2)
-    """Of the body's 3x3 kernels."""
+    """Of the body's 3x3 kernels; in a basic block of the first one."""
 
 
 class Space(Frozen):
@@ -73,12 +81,10 @@ class Space(Frozen):
     block1: BlockSpace = BlockSpace(
         width=(16, 24, 32), stride=(1,), entry=("conv",), depth=(0, 1), dilation=(1,)
     )
-    block2: BlockSpace = BlockSpace(
-        width=(32, 40, 48, 56), entry=("conv",), body=("conv", "residual", "bottleneck")
-    )
-    block3: BlockSpace = BlockSpace(width=(48, 64, 80, 96))
-    block4: BlockSpace = BlockSpace(width=(64, 96, 128, 160))
-    activation: Annotated[tuple[ActivationKind, ...], _AT_LEAST_ONE, _Different] = ("relu",)
+    block2: BlockSpace = BlockSpace(width=(32, 40, 48, 56, 64), entry=("conv",))
+    block3: BlockSpace = BlockSpace(width=(48, 64, 80, 96, 112, 128))
+    block4: BlockSpace = BlockSpace(width=(64, 80, 96, 112, 128, 144, 160))
+    activation: Annotated[tuple[ActivationKind, ...], _AT_LEAST_ONE, _Different] = ("relu", "silu")
 
 
 BLOCKS = tuple(name for name in Space.model_fields if name.startswith("block"))
@@ -157,9 +163,15 @@ def body_layer(kind: str, width: int, dilation: int, activation: str) -> LayerDa
                 _conv("conv", inner, activation, dilation=dilation),
                 _conv("conv", width, activation, kernel_size=1),
             ]
-        case _:
-            op = kind.removeprefix("residual_") if kind != "residual" else "conv"
+        case "residual" | "residual_depthwise_separable":
+            op = kind.removeprefix("residual").removeprefix("_") or "conv"
             inside = [_conv(op, width, activation, dilation=dilation)]
+        case _:
+            op = kind.removeprefix("basic_block").removeprefix("_") or "conv"
+            inside = [
+                _conv(op, width, activation, dilation=dilation),
+                _conv(op, width, activation),
+            ]
     return {"op": "residual", "body": inside}
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.parse import from_toml
-from archsearch.study import Pruner, Study, StudyFolder, study_toml
+from archsearch.study import Study, StudyFolder, study_toml
 
 
 def open_study(
@@ -29,7 +29,7 @@ def open_study(
         study_name=config.name,
         direction="maximize",
         sampler=sampler,
-        pruner=_pruner(config.pruner),
+        pruner=_pruner(config),
         load_if_exists=True,
     )
     if (stored := study.user_attrs.get("study")) is not None:
@@ -59,10 +59,11 @@ def storage_errors(folder: StudyFolder) -> Iterator[None]:
         ) from error
 
 
-def _pruner(config: Pruner) -> BasePruner:
-    if config.kind == "none":
+def _pruner(config: Study) -> BasePruner:
+    pruner = config.pruner
+    if pruner.kind == "none" or config.objective != "accuracy":
         return NopPruner()
-    return MedianPruner(n_startup_trials=config.startup_trials, n_warmup_steps=config.warmup_epochs)
+    return MedianPruner(n_startup_trials=pruner.startup_trials, n_warmup_steps=pruner.warmup_epochs)
 
 
 def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:

@@ -11,7 +11,8 @@ import tomli_w
 from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.constraints import Constraints
-from archsearch.errors import ArchsearchError, InputError
+from archsearch.errors import ArchsearchError, InputError, Problem
+from archsearch.objective import ObjectiveName
 from archsearch.parse import from_toml, read_text
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import NamedRecipe
@@ -27,15 +28,16 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 class Sampler(Frozen):
     """Who proposes."""
 
-    kind: Literal["tpe", "random"] = "tpe"
+    kind: Literal["tpe", "random", "gp", "nsga2"] = "tpe"
+    """Optuna's; nsga2 breeds generations of 50, so it needs more trials than the others."""
     startup_trials: Count = 10
-    """Random proposals before tpe has enough to learn from."""
+    """Random proposals before tpe or gp has enough to learn from."""
     patience: Several = 5_000
     """Proposals without a new network within the limits before the search gives up."""
 
 
 class Pruner(Frozen):
-    """Who stops a trial early."""
+    """Who stops a trial early; nobody where the objective is another than accuracy."""
 
     kind: Literal["median", "none"] = "median"
     startup_trials: Count = 4
@@ -51,6 +53,9 @@ class Study(Frozen):
     name: FolderName
     dataset: Literal["cifar10", "shapes"] = "cifar10"
     seed: Count = 0
+    objective: ObjectiveName = "accuracy"
+    """accuracy: of the hold-out. params, time: the smallest network, or the fewest training
+    seconds, at the ranking recipe's target accuracy."""
     constraints: Constraints = Constraints()
     space: Space = Space()
     start: Annotated[tuple[dict[str, StrictInt | str], ...], Field(max_length=1_000)] = ()
@@ -95,12 +100,16 @@ def shipped_studies() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir())
 
 
-def _with_sound_start(study: Study, source: str) -> Study:
+def _sound(study: Study, source: str) -> Study:
+    """What no single field shows."""
     problems = [
         problem
         for i, knobs in enumerate(study.start)
         for problem in setting_problems(study.space, knobs, f"start.{i}")
     ]
+    if study.objective != "accuracy" and study.recipe.target_accuracy is None:
+        message = f"is needed by objective {study.objective}; give the accuracy to reach"
+        problems.append(Problem("recipe.target_accuracy", "missing", message))
     if problems:
         raise InputError(source, problems)
     return study
@@ -116,14 +125,14 @@ def load_study(name_or_path: str) -> Study:
     if name_or_path in shipped_studies():
         file = resources.files("archsearch") / "studies" / f"{name_or_path}.toml"
         text = file.read_text(encoding="utf-8")
-        return _with_sound_start(from_toml(Study, text, name_or_path), name_or_path)
+        return _sound(from_toml(Study, text, name_or_path), name_or_path)
     if not Path(name_or_path).exists():
         known = ", ".join(shipped_studies())
         raise ArchsearchError(
             f"{name_or_path}: no such study file, and no shipped study of that name ({known})"
         )
     study = from_toml(Study, read_text(name_or_path), name_or_path)
-    return _with_sound_start(study, name_or_path)
+    return _sound(study, name_or_path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def test_evenly_spaced_numbers_keep_their_order() -> None:
     found = distributions(Space())
     width = found["block2.width"]
     assert isinstance(width, optuna.distributions.IntDistribution)
-    assert (width.low, width.high, width.step) == (32, 56, 8)
+    assert (width.low, width.high, width.step) == (32, 64, 8)
     assert isinstance(found["block2.body"], optuna.distributions.CategoricalDistribution)
     assert "block1.stride" not in found
 
