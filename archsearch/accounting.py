@@ -90,7 +90,7 @@ class Accounting:
     @property
     def hopeless(self) -> bool:
         """Whether it is certain that nothing keeps all limits."""
-        return self.feasible.count == 0
+        return any(share.count == 0 for share in (self.feasible, *self.alone.values()))
 
     @property
     def drops(self) -> list[Choice]:

@@ -12,9 +12,14 @@ from archsearch.results import Entry, Epoch
 
 @dataclass(frozen=True, slots=True)
 class StudyOpened:
-    """What earlier calls have left on the leaderboard."""
+    """What earlier calls have left on the leaderboard.
+
+    Attributes:
+        curves: hold-out accuracy by epoch, by trial.
+    """
 
     entries: list[Entry]
+    curves: dict[int, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +34,11 @@ class Started:
     """A trial goes into training, or with `final_seed` a finalist into retraining.
 
     Attributes:
+        key: its job's, until it has ended.
         again: it was interrupted before.
     """
 
+    key: str
     number: int
     analysis: Analysis
     epochs: int
@@ -43,7 +50,7 @@ class Started:
 class Trained:
     """A trial, or a finalist, has one more epoch."""
 
-    number: int
+    key: str
     epoch: Epoch
     final: bool
 
@@ -52,6 +59,7 @@ class Trained:
 class TrialEnded:
     """A trial is on the leaderboard."""
 
+    key: str
     entry: Entry
 
 
@@ -59,6 +67,7 @@ class TrialEnded:
 class FinalEnded:
     """A finalist has been tested."""
 
+    key: str
     number: int
     test_acc: float | None
     reason: str

@@ -94,9 +94,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a CSV at once or not at all."""
+    write_text(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A CSV as it is written."""
     lines = [_csv_line(columns)]
     lines += [_csv_line([row.get(column) for column in columns]) for row in rows]
-    write_text(path, "".join(lines))
+    return "".join(lines)
 
 
 def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
@@ -156,6 +161,57 @@ def locked(folder: Path) -> Iterator[None]:
             file.write(f"process {os.getpid()}")
             file.flush()
         yield
+
+
+def holder(folder: Path) -> str | None:
+    """Who holds a folder at this moment; None where nobody does."""
+    try:
+        with (folder / ".lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return file.read(80).strip() or "another process"
+    except OSError:
+        return None
+    return None
+
+
+def mended_csv(path: Path, columns: Sequence[str]) -> int:
+    """Drop the lines of a CSV that are no rows of these columns; how many those were.
+
+    Raises:
+        ArchsearchError: it cannot be read or written.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise unreadable(path, error) from error
+    lines = raw.decode("utf-8", "replace").splitlines(keepends=True)
+    head = _csv_line(columns)
+    kept = [line for line in lines[1:] if _is_row(line, len(columns))]
+    text = head + "".join(kept)
+    if text.encode() == raw:
+        return 0
+    write_text(path, text)
+    return len(lines) - (lines[:1] == [head]) - len(kept)
+
+
+def _is_row(line: str, columns: int) -> bool:
+    """Whether a line is one whole row; ours have no line breaks inside of cells."""
+    if not line.endswith("\n") or "\ufffd" in line or "\0" in line:
+        return False
+    try:
+        rows = list(csv.reader([line], strict=True))
+    except csv.Error:
+        return False
+    return len(rows) == 1 and len(rows[0]) == columns
+
+
+def unreadable(path: Path, error: OSError) -> ArchsearchError:
+    """What to tell of a file that cannot be read."""
+    return ArchsearchError(f"{path}: cannot be read: {error.strerror or error}")
 
 
 def _csv_line(values: Sequence[Any]) -> str:

@@ -16,6 +16,21 @@ from archsearch.results import Entry, Epoch, Run, axes
 from archsearch.space import spec_of
 from archsearch.study import Study, StudyFolder
 
+ASKED = "asked"
+"""The study attribute that says how many trials were asked for, and how many run side by side."""
+
+FINAL = "final:"
+"""How the study attributes of final results begin."""
+
+
+def curves(study: optuna.Study) -> dict[int, list[float]]:
+    """Hold-out accuracy by epoch, by trial; of trials in training too."""
+    return {
+        trial.number: [value for _, value in sorted(trial.intermediate_values.items())]
+        for trial in study.get_trials(deepcopy=False)
+        if trial.intermediate_values
+    }
+
 
 def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
     """The network that a trial's parameters stand for."""
@@ -109,4 +124,4 @@ def _mean_seconds(finals: list[dict[str, Any]]) -> float | None:
 
 def final_name(spec_hash: str, seed: int | None) -> str:
     """The study attribute of a final result; without a seed, what all of a network's begin with."""
-    return f"final:{spec_hash}:{'' if seed is None else seed}"
+    return f"{FINAL}{spec_hash}:{'' if seed is None else seed}"

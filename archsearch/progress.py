@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from archsearch.analyze import Analysis
 from archsearch.events import (
     Event,
     FinalEnded,
@@ -30,6 +32,7 @@ from archsearch.events import (
 from archsearch.results import Entry, Epoch, axes
 
 SHOWN_BEST = 5
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def stderr_console() -> Console:
@@ -38,27 +41,48 @@ def stderr_console() -> Console:
 
 
 @dataclass
+class InFlight:
+    """A network in training."""
+
+    label: str
+    about: str
+    epochs: int
+    final: bool
+    done: int = 0
+    figures: str = ""
+
+
+@dataclass
 class SearchState:
-    """What has happened so far, folded from events; drawing reads it, nothing else."""
+    """What has happened so far, folded from events; drawing reads it, nothing else.
+
+    Attributes:
+        wanted: trials in all; `done` of them have ended.
+        at_a_time: how many are trained side by side.
+        curves: hold-out accuracy by epoch, by trial.
+        ended_epochs: of each trial that ended while this state looked on.
+    """
 
     wanted: int
     final_runs: int
+    trial_epochs: int
+    final_epochs: int
+    at_a_time: int = 1
     done: int = 0
-    in_flight: str = ""
-    epochs: int = 0
-    epoch: Epoch | None = None
-    best: list[Entry] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
     finals_done: int = 0
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
+    best: list[Entry] = field(default_factory=list)
+    curves: dict[int, list[float]] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
     trial_epoch_seconds: list[float] = field(default_factory=list)
     final_epoch_seconds: list[float] = field(default_factory=list)
-    trial_epochs: int = 0
-    final_epochs: int = 0
+    ended_epochs: list[int] = field(default_factory=list)
 
     def apply(self, event: Event) -> str | None:
         """Take an event in; the line that tells it, where it is worth one."""
         match event:
-            case StudyOpened(entries=entries):
+            case StudyOpened(entries=entries, curves=curves):
+                self.curves |= curves
                 return self._opened(entries)
             case SpaceCounted(accounting=found):
                 kept = ", ".join(
@@ -70,16 +94,13 @@ class SearchState:
                 )
             case Started():
                 return self._started(event)
-            case Trained(epoch=epoch, final=final):
-                self.epoch = epoch
-                seconds = self.final_epoch_seconds if final else self.trial_epoch_seconds
-                seconds.append(epoch.train_seconds)
-                return f"  epoch {epoch.epoch}/{self.epochs} {epoch_figures(epoch)}"
-            case TrialEnded(entry=entry):
-                return self._ended(entry)
-            case FinalEnded(number=number, test_acc=test_acc, reason=reason):
+            case Trained():
+                return self._trained(event)
+            case TrialEnded(key=key, entry=entry):
+                return self._ended(key, entry)
+            case FinalEnded(key=key, number=number, test_acc=test_acc, reason=reason):
                 self.finals_done += 1
-                self.in_flight, self.epoch = "", None
+                del self.in_flight[key]
                 told = reason if test_acc is None else f"{test_acc:.2%} of the test images"
                 return f"finalist {number}: {told}"
             case Rejected(rejection=rejection):
@@ -96,25 +117,32 @@ class SearchState:
         return f"{self.done} of {self.wanted} trials are trained already: {told}"
 
     def _started(self, event: Started) -> str:
-        analysis = event.analysis
-        final = event.final_seed is not None
-        self.in_flight = (
-            f"{'finalist' if final else 'trial'} {event.number} {analysis.spec_hash[:12]}: "
-            f"{analysis.params:,} params, RF {axes(analysis.receptive_field)}, "
-            f"{analysis.macs / 1e6:.1f}M MACs"
-        )
+        analysis, final = event.analysis, event.final_seed is not None
+        about = network_figures(analysis)
         if final:
-            self.in_flight += f"; seed {event.final_seed}, all training images"
-        self.epochs, self.epoch = event.epochs, None
-        return self.in_flight + (" (again, from its checkpoint)" if event.again else "")
+            about += f"; seed {event.final_seed}, all training images"
+        label = f"{'finalist' if final else 'trial'} {event.number}"
+        self.in_flight[event.key] = InFlight(label, about, event.epochs, final)
+        if not final:
+            self.curves[event.number] = []
+        return f"{label} {about}" + (" (again, from its checkpoint)" if event.again else "")
 
-    def _ended(self, entry: Entry) -> str:
-        self.in_flight, self.epoch = "", None
+    def _trained(self, event: Trained) -> str:
+        at, epoch = self.in_flight[event.key], event.epoch
+        at.done, at.figures = epoch.epoch, epoch_figures(epoch)
+        seconds = self.final_epoch_seconds if event.final else self.trial_epoch_seconds
+        seconds.append(epoch.train_seconds)
+        if epoch.val_acc is not None:
+            self.curves.setdefault(int(at.label.split()[1]), []).append(epoch.val_acc)
+        return f"  {at.label} epoch {at.done}/{at.epochs} {at.figures}"
+
+    def _ended(self, key: str, entry: Entry) -> str:
+        del self.in_flight[key]
         if entry.status != "failed":
             self.done += 1
+            self.ended_epochs.append(entry.epochs)
         if entry.status == "trained":
-            ranked = sorted([*self.best, entry], key=lambda e: -(e.val_acc or 0))
-            self.best = ranked[:SHOWN_BEST]
+            self.best = sorted([*self.best, entry], key=lambda e: -(e.val_acc or 0))[:SHOWN_BEST]
         told = f"{entry.val_acc:.2%} of the hold-out" if entry.val_acc is not None else ""
         line = f"{self.done}/{self.wanted} trial {entry.trial} {entry.status} {told}".rstrip()
         if entry.reason:
@@ -124,20 +152,24 @@ class SearchState:
         return line
 
     def seconds_left(self) -> float | None:
-        """From measured epochs, as if nothing more were pruned; None before the first."""
+        """From measured epochs, as if as many were pruned as so far; None before the first."""
         if not self.trial_epoch_seconds and not self.final_epoch_seconds:
             return None
         trial = _mean(self.trial_epoch_seconds) or _mean(self.final_epoch_seconds)
         # All images are a ninth more than the ranking's.
         final = _mean(self.final_epoch_seconds) or trial * 10 / 9
-        trials_left = max(0, self.wanted - self.done) * self.trial_epochs
-        finals_left = max(0, self.final_runs - self.finals_done) * self.final_epochs
-        current = self.epoch.epoch if self.epoch else 0
-        in_trial = self.done < self.wanted
-        seconds = trials_left * trial + finals_left * final
-        return max(0.0, seconds - current * (trial if in_trial else final))
+        a_trial = _mean(self.ended_epochs) or self.trial_epochs
+        trial_epochs = max(0, self.wanted - self.done) * a_trial
+        final_epochs = max(0, self.final_runs - self.finals_done) * self.final_epochs
+        for at in self.in_flight.values():
+            if at.final:
+                final_epochs -= at.done
+            else:
+                trial_epochs -= min(at.done, a_trial)
+        seconds = max(0.0, trial_epochs) * trial + max(0.0, final_epochs) * final
+        return seconds / self.at_a_time
 
-    def draw(self, started: float) -> RenderableType:
+    def draw(self, elapsed_s: float | None = None) -> RenderableType:
         """The live view."""
         top = Table.grid(padding=(0, 2))
         left = self.seconds_left()
@@ -145,35 +177,53 @@ class SearchState:
             Text("trained", "bold"),
             ProgressBar(total=max(1, self.wanted), completed=self.done, width=30),
             Text(f"{self.done}/{self.wanted}"),
-            Text(f"elapsed {clock(time.monotonic() - started)}"),
+            Text(f"elapsed {clock(elapsed_s)}" if elapsed_s is not None else ""),
             Text(f"about {clock(left)} left" if left is not None else ""),
         )
         parts: list[RenderableType] = [top]
+        if self.finals_done or any(at.final for at in self.in_flight.values()):
+            parts.append(Text(f"finalists tested {self.finals_done}/{self.final_runs}"))
         if self.in_flight:
-            parts.append(Text(self.in_flight))
-            done = self.epoch.epoch if self.epoch else 0
-            row = Table.grid(padding=(0, 2))
-            row.add_row(
-                Text(f"  epoch {done}/{self.epochs}"),
-                ProgressBar(total=max(1, self.epochs), completed=done, width=30),
-                Text(epoch_figures(self.epoch) if self.epoch else ""),
-            )
-            parts.append(row)
+            parts.append(Text(f"in training; {machine_load()}", "bold"))
+            rows = Table.grid(padding=(0, 2))
+            for at in self.in_flight.values():
+                bar = ProgressBar(total=max(1, at.epochs), completed=at.done, width=12)
+                label, epochs = Text(f"  {at.label}"), Text(f"{at.done}/{at.epochs}")
+                rows.add_row(label, bar, epochs, Text(at.figures or at.about))
+            parts.append(rows)
         if self.best:
-            best = Table.grid(padding=(0, 2))
-            for entry in self.best:
-                best.add_row(
-                    Text(f"  trial {entry.trial}"),
-                    Text(entry.spec_hash[:12]),
-                    Text(f"{entry.val_acc or 0:.2%}", "green"),
-                    Text(f"{entry.params:,} params"),
-                    Text(f"RF {entry.receptive_field}"),
-                )
-            parts += [Text("best so far, hold-out", "bold"), best]
+            parts += [Text("best so far, hold-out", "bold"), self._best()]
         if self.rejected:
             told = ", ".join(f"{rule} {count:,}" for rule, count in self.rejected.most_common())
             parts.append(Text(f"rejected before training: {told}", "dim"))
         return Group(*parts)
+
+    def _best(self) -> Table:
+        best = Table.grid(padding=(0, 2))
+        shown = [self.curves.get(entry.trial, []) for entry in self.best]
+        heights = [value for curve in shown for value in curve]
+        for entry, curve in zip(self.best, shown, strict=True):
+            best.add_row(
+                Text(f"  trial {entry.trial}"),
+                Text(entry.spec_hash[:12]),
+                Text(f"{entry.val_acc or 0:.2%}", "green"),
+                Text(sparkline(curve, min(heights, default=0), max(heights, default=1))),
+                Text(f"{entry.params:,} params"),
+                Text(f"RF {entry.receptive_field}"),
+                Text(f"{entry.macs / 1e6:.1f}M MACs"),
+            )
+        return best
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """Values between `low` and `high` as bars of eight heights."""
+    span = (high - low) or 1.0
+    return "".join(_BARS[min(7, max(0, int(8 * (value - low) / span)))] for value in values)
+
+
+def machine_load() -> str:
+    """How busy this machine's processor is."""
+    return f"{os.getloadavg()[0]:.1f} busy threads on {os.cpu_count()} cores"
 
 
 @contextmanager
@@ -184,7 +234,11 @@ def search_progress(state: SearchState) -> Iterator[ProgressView]:
     if not console.is_terminal:
         yield _Lines(state, console)
         return
-    with Live(console=console, get_renderable=lambda: state.draw(started), refresh_per_second=2):
+    with Live(
+        console=console,
+        get_renderable=lambda: state.draw(time.monotonic() - started),
+        refresh_per_second=2,
+    ):
         yield _Quiet(state, console)
 
 
@@ -265,6 +319,14 @@ def train_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
         )
 
 
+def network_figures(analysis: Analysis) -> str:
+    """A network's figures on one line."""
+    return (
+        f"{analysis.spec_hash[:12]}: {analysis.params:,} params, "
+        f"RF {axes(analysis.receptive_field)}, {analysis.macs / 1e6:.1f}M MACs"
+    )
+
+
 def epoch_figures(epoch: Epoch) -> str:
     """An epoch's figures on one line."""
     parts = [f"loss {epoch.train_loss:.3f}", f"train {epoch.train_acc:.2%}"]
@@ -281,5 +343,5 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _mean(values: list[float]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0

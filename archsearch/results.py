@@ -104,7 +104,12 @@ LEADERBOARD_COLUMNS = tuple(field.name for field in fields(Entry))
 
 def write_leaderboard(path: Path, entries: Iterable[Entry]) -> None:
     """Replace `leaderboard.csv`."""
-    files.write_csv(path, LEADERBOARD_COLUMNS, (asdict(entry) for entry in entries))
+    files.write_text(path, leaderboard_text(entries))
+
+
+def leaderboard_text(entries: Iterable[Entry]) -> str:
+    """`leaderboard.csv` as it is written."""
+    return files.csv_text(LEADERBOARD_COLUMNS, (asdict(entry) for entry in entries))
 
 
 REJECTION_COLUMNS = (

@@ -27,7 +27,7 @@ from archsearch.events import (
     TrialEnded,
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
-from archsearch.leaderboard import analyze_trial, final_name, leaderboard
+from archsearch.leaderboard import ASKED, analyze_trial, curves, final_name, leaderboard
 from archsearch.objective import score, seconds_to
 from archsearch.propose import (
     FeasibleSampler,
@@ -77,7 +77,8 @@ def search(
     with files.locked(folder.path), storage_errors(folder):
         driver = _Driver(study, folder, executor, notify, storage or folder.storage)
         driver.recover()
-        notify(StudyOpened(driver.record()))
+        notify(StudyOpened(driver.record(), driver.curves()))
+        driver.note_asked(trials)
         try:
             driver.count_space()
             driver.queue_start()
@@ -111,6 +112,8 @@ class _Driver:
         )
         self.study = open_study(self.config, self.folder, self.storage, sampler)
         files.write_text(self.folder.study, study_toml(self.config))
+        # What a crash or another program left there is no reason to stop.
+        files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
         if self.folder.rejections.exists():
             self._rejections = len(files.read_csv(self.folder.rejections))
 
@@ -191,7 +194,7 @@ class _Driver:
             match report:
                 case EpochDone(epoch=epoch):
                     at.history.append(epoch)
-                    self.notify(Trained(at.trial.number, epoch, final=False))
+                    self.notify(Trained(report.key, epoch, final=False))
                     if self._should_prune(at, epoch):
                         self.executor.stop(report.key)
                         del running[report.key]
@@ -230,7 +233,7 @@ class _Driver:
             final=False,
         )
         again = "retry_of" in trial.user_attrs
-        self.notify(Started(trial.number, analysis, job.recipe.epochs, again))
+        self.notify(Started(job.key, trial.number, analysis, job.recipe.epochs, again))
         self.executor.submit(job)
         return _Running(trial, job)
 
@@ -253,7 +256,7 @@ class _Driver:
         self.study.tell(at.trial, final_score, state=state)
         entries = self.record()
         number = at.trial.number
-        self.notify(TrialEnded(next(entry for entry in entries if entry.trial == number)))
+        self.notify(TrialEnded(at.job.key, next(e for e in entries if e.trial == number)))
 
     def _score(self, at: _Running) -> float:
         return score(
@@ -281,13 +284,14 @@ class _Driver:
                 analysis = self._analysis(entry.trial)
                 job = self._final_job(analysis, entry, seed)
                 running[job.key] = (entry, job, [])
-                self.notify(Started(entry.trial, analysis, job.recipe.epochs, final_seed=seed))
+                epochs = job.recipe.epochs
+                self.notify(Started(job.key, entry.trial, analysis, epochs, final_seed=seed))
                 self.executor.submit(job)
             report = self.executor.next_report()
             entry, job, history = running[report.key]
             if isinstance(report, EpochDone):
                 history.append(report.epoch)
-                self.notify(Trained(entry.trial, report.epoch, final=True))
+                self.notify(Trained(report.key, report.epoch, final=True))
                 continue
             del running[report.key]
             test_acc = report.test_acc if isinstance(report, JobDone) else None
@@ -301,7 +305,7 @@ class _Driver:
             }
             self.study.set_user_attr(final_name(job.spec_hash, job.seed), result)
             self.record()
-            self.notify(FinalEnded(entry.trial, test_acc, reason))
+            self.notify(FinalEnded(job.key, entry.trial, test_acc, reason))
 
     def _final_job(self, analysis: Analysis, entry: Entry, seed: int) -> Job:
         return Job(
@@ -318,6 +322,15 @@ class _Driver:
         return analyze_trial(self._trials()[number], self.config)
 
     # Records
+
+    def note_asked(self, trials: int) -> None:
+        """Leave what was asked for to whoever looks in from another terminal."""
+        asked = {"trials": trials, "at_a_time": self.executor.capacity}
+        self.study.set_user_attr(ASKED, asked)
+
+    def curves(self) -> dict[int, list[float]]:
+        """Hold-out accuracy by epoch, by trial."""
+        return curves(self.study)
 
     def record(self) -> list[Entry]:
         """Write the leaderboard as the study has it."""

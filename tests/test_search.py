@@ -232,7 +232,9 @@ def test_bad_trials_are_pruned_and_count(tmp_path: Path) -> None:
     pruned = [entry for entry in entries if entry.status == "pruned"]
     assert pruned
     epochs = Counter(
-        event.number for event in events if isinstance(event, Trained) and not event.final
+        int(event.key.removeprefix("trial-"))
+        for event in events
+        if isinstance(event, Trained) and not event.final
     )
     warmup = demo().pruner.warmup_epochs
     for entry in pruned:

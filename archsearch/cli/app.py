@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.doctor import doctor
 from archsearch.cli.evaluate import evaluate
 from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
@@ -14,6 +15,7 @@ from archsearch.cli.leaderboard import leaderboard
 from archsearch.cli.schema import schema
 from archsearch.cli.search import search
 from archsearch.cli.space import space
+from archsearch.cli.status import status
 from archsearch.cli.train import train
 from archsearch.cli.validate import validate
 
@@ -27,6 +29,8 @@ app = typer.Typer(
 app.command()(validate)
 app.command()(space)
 app.command()(search)
+app.command()(status)
+app.command()(doctor)
 app.command()(train)
 app.command()(evaluate)
 app.command()(leaderboard)

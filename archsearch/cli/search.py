@@ -101,6 +101,7 @@ def _search(
             search_progress(state) as view,
             _executor(place, workers, view.warn) as executor,
         ):
+            state.at_a_time = executor.capacity
             run = executor.run_of(config.seed)
             side_by_side = f", {executor.capacity} at a time" if executor.capacity > 1 else ""
             view.note(

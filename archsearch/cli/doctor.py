@@ -1,0 +1,79 @@
+"""`archsearch doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsearch.cli.options import DataOption
+
+
+def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A study folder; this machine else.")
+    ] = None,
+    data: DataOption = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The Optuna database that the search was given."),
+    ] = None,
+) -> None:
+    """Check a study folder and mend it, or tell what training has on this machine.
+
+    Exit status: 0 all is well (now), 1 something is left to do, 2 it cannot be checked.
+    """
+    if folder is None:
+        raise typer.Exit(_machine(data))
+    from archsearch.doctor import examine
+    from archsearch.study import StudyFolder
+
+    findings = examine(StudyFolder(folder), storage)
+    for finding in findings:
+        told = "mended" if finding.mended else "broken"
+        sys.stdout.write(f"{told}  {finding.place}: {finding.message}\n")
+    left = sum(not finding.mended for finding in findings)
+    sys.stdout.write(
+        f"{folder}: {len(findings) - left} mended, {left} left to do\n"
+        if findings
+        else f"{folder}: all is well\n"
+    )
+    raise typer.Exit(1 if left else 0)
+
+
+def _machine(data: Path | None) -> int:
+    import os
+    import platform
+    import shutil
+
+    import optuna
+    import torch
+
+    from archsearch import __version__
+    from archsearch.data import load
+    from archsearch.device import choose
+    from archsearch.errors import ArchsearchError
+    from archsearch.local import physical_memory
+    from archsearch.workers import default_workers
+
+    device = choose()
+    free = shutil.disk_usage(Path.cwd()).free
+    lines = {
+        "archsearch": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "torch": f"{torch.__version__}, optuna {optuna.__version__}",
+        "device": f"{device.name}, {device.precision}",
+        "cores": f"{os.cpu_count()}; a search starts {default_workers()} workers unless told",
+        "memory": f"{physical_memory() / 2**30:.1f} GiB; {free / 2**30:.1f} GiB free on this disk",
+    }
+    status = 0
+    try:
+        found = load("cifar10", data)
+        lines["cifar10"] = f"{len(found.train):,} training and {len(found.test):,} test images"
+    except ArchsearchError as error:
+        lines["cifar10"], status = str(error), 1
+    for name, told in lines.items():
+        sys.stdout.write(f"{name:<11} {told}\n")
+    return status

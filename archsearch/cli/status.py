@@ -1,0 +1,33 @@
+"""`archsearch status`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The Optuna database that the search was given."),
+    ] = None,
+) -> None:
+    """Look in on a search from another terminal: nothing is changed.
+
+    Exit status: 0, or 2 where this is no study folder.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from archsearch.status import status as read
+    from archsearch.study import StudyFolder
+
+    found = read(StudyFolder(folder), storage)
+    console = Console(highlight=False)
+    told = f"{found.holder} is at work" if found.holder else "nobody is at work"
+    console.print(Text(f"study {found.config.name} in {folder}: {told}"), soft_wrap=True)
+    console.print(found.state.draw(), soft_wrap=True)
+    raise typer.Exit(0)

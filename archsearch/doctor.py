@@ -1,0 +1,193 @@
+"""Checks of a study folder, and what mends it: the study's database is the truth."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from archsearch import checkpoint, files
+from archsearch.analyze import analyze
+from archsearch.errors import ArchsearchError, CheckpointError
+from archsearch.leaderboard import analyze_trial, leaderboard
+from archsearch.parse import from_json, from_toml, read_text
+from archsearch.results import (
+    REJECTION_COLUMNS,
+    Epoch,
+    leaderboard_text,
+    write_history,
+    write_leaderboard,
+)
+from archsearch.spec import Spec
+from archsearch.storage import storage_errors
+from archsearch.study import Study, StudyFolder, study_toml
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that was not as it must be.
+
+    Attributes:
+        mended: whether it is now; otherwise `message` says what to do.
+    """
+
+    place: str
+    message: str
+    mended: bool
+
+
+def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
+    """Check everything in a study folder and mend what can be mended.
+
+    Args:
+        folder: of the study; nobody else may be at work there.
+        storage: the Optuna URL that the search was given, if it was.
+
+    Raises:
+        StudyError: a search is at work there.
+        ArchsearchError: something cannot be read or written.
+    """
+    if not folder.path.is_dir():
+        raise ArchsearchError(f"{folder.path}: no such folder; give a study folder (studies/NAME)")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with files.locked(folder.path), storage_errors(folder):
+        return list(_examined(folder, storage))
+
+
+def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
+    yield from _left_over(folder)
+    if storage is None:
+        broken = list(_database(folder))
+        yield from broken
+        if broken:
+            return
+    study = _only_study(storage or folder.storage)
+    if isinstance(study, Finding):
+        yield study
+        return
+    text = study.user_attrs["study"]
+    config = from_toml(Study, text, str(folder.study))
+    yield from _study_file(folder, config)
+    yield from _orphans(study)
+    yield from _csvs(folder, study, config)
+    for trial in study.get_trials(deepcopy=False):
+        if "spec_hash" in trial.user_attrs:
+            yield from _trial(folder, trial, config)
+
+
+def _left_over(folder: StudyFolder) -> Iterator[Finding]:
+    for path in sorted(folder.path.rglob(".*.tmp")):
+        path.unlink()
+        yield Finding(_in(folder, path), "was left by a write that a crash cut short", mended=True)
+
+
+def _database(folder: StudyFolder) -> Iterator[Finding]:
+    path = folder.path / "study.db"
+    if not path.is_file():
+        yield Finding("study.db", "is missing: without it the trials cannot go on", mended=False)
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            told = [row[0] for row in database.execute("PRAGMA integrity_check")]
+    except sqlite3.Error as error:
+        told = [str(error)]
+    if told != ["ok"]:
+        message = (
+            f"is damaged ({told[0]}): restore a copy, or save what is readable with "
+            f'`sqlite3 study.db ".recover"`; the leaderboard and trials/ are as they were'
+        )
+        yield Finding("study.db", message, mended=False)
+
+
+def _only_study(storage: str) -> optuna.Study | Finding:
+    names = optuna.get_all_study_names(storage)
+    loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
+    ours = [study for study in loaded if "study" in study.user_attrs]
+    if len(ours) != 1:
+        message = f"holds {len(ours)} studies of archsearch's; there must be one"
+        return Finding("study.db", message, mended=False)
+    return ours[0]
+
+
+def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:
+    wanted = study_toml(config)
+    try:
+        found = read_text(str(folder.study))
+    except ArchsearchError:
+        found = ""
+    if found != wanted:
+        files.write_text(folder.study, wanted)
+        yield Finding("study.toml", "was not what the study was made with", mended=True)
+
+
+def _orphans(study: optuna.Study) -> Iterator[Finding]:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        message = "was interrupted; the next `archsearch search` goes on with it"
+        yield Finding(f"trial {trial.number}", message, mended=True)
+
+
+def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[Finding]:
+    entries = leaderboard(study, config, folder)
+    try:
+        found = folder.leaderboard.read_bytes()
+    except OSError:
+        found = b""
+    if found != leaderboard_text(entries).encode():
+        write_leaderboard(folder.leaderboard, entries)
+        yield Finding("leaderboard.csv", "was not as the study has it", mended=True)
+    if dropped := files.mended_csv(folder.rejections, REJECTION_COLUMNS):
+        message = f"{dropped} lines were no rejections, and are dropped"
+        yield Finding("rejections.csv", message, mended=True)
+
+
+def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[Finding]:
+    path = folder.trial(trial.user_attrs["spec_hash"])
+    if not path.is_dir():
+        return
+    if _hash_in(path / "spec.json") != trial.user_attrs["spec_hash"]:
+        spec = analyze_trial(trial, config).network.spec
+        text = spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
+        files.write_text(path / "spec.json", text)
+        yield Finding(_in(folder, path / "spec.json"), "was not this trial's", mended=True)
+    history = [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
+    if history and not _same_history(path / "history.csv", history):
+        write_history(path / "history.csv", history)
+        yield Finding(_in(folder, path / "history.csv"), "was not this trial's", mended=True)
+    for state in sorted(path.rglob("checkpoint.pt")):
+        yield from _checkpoint(folder, state)
+
+
+def _hash_in(path: Path) -> str | None:
+    """Which network a spec file holds; None where it holds none."""
+    try:
+        return analyze(from_json(Spec, read_text(str(path)), str(path))).spec_hash
+    except ArchsearchError:
+        return None
+
+
+def _same_history(path: Path, history: list[Epoch]) -> bool:
+    try:
+        rows = files.read_csv(path)
+    except ArchsearchError:
+        return False
+    return [row["epoch"] for row in rows] == [str(epoch.epoch) for epoch in history] and all(
+        set(row) == set(asdict(history[0])) for row in rows
+    )
+
+
+def _checkpoint(folder: StudyFolder, path: Path) -> Iterator[Finding]:
+    try:
+        checkpoint.read(path)
+    except CheckpointError as error:
+        path.replace(path.with_suffix(".corrupt"))
+        message = f"{error}; it is set aside, and training starts over where it is needed"
+        yield Finding(_in(folder, path), message, mended=True)
+
+
+def _in(folder: StudyFolder, path: Path) -> str:
+    return str(path.relative_to(folder.path))

@@ -1,0 +1,110 @@
+"""How a search is doing, read from its folder: nothing is changed, and nobody is disturbed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from archsearch import files
+from archsearch.errors import ArchsearchError, StudyError
+from archsearch.leaderboard import ASKED, FINAL, analyze_trial, curves, leaderboard
+from archsearch.parse import from_toml, read_text
+from archsearch.progress import SHOWN_BEST, InFlight, SearchState, network_figures
+from archsearch.storage import storage_errors
+from archsearch.study import Study, StudyFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A study folder at one moment.
+
+    Attributes:
+        holder: the process that is at work there; None where nobody is.
+    """
+
+    config: Study
+    holder: str | None
+    state: SearchState
+
+
+def read_study(folder: StudyFolder) -> Study:
+    """The study file that a search leaves in its folder.
+
+    Raises:
+        StudyError: there is none, so this is no study folder.
+    """
+    if not folder.study.is_file():
+        raise StudyError(f"{folder.path}: is no study folder (it has no study.toml)")
+    return from_toml(Study, read_text(str(folder.study)), str(folder.study))
+
+
+def status(folder: StudyFolder, storage: str | None = None) -> Status:
+    """What is done, what is in training, what is best so far.
+
+    Args:
+        folder: of the study.
+        storage: the Optuna URL that the search was given, if it was.
+
+    Raises:
+        StudyError: this is no study folder, or its database cannot be read.
+    """
+    config = read_study(folder)
+    if storage is None and not (folder.path / "study.db").is_file():
+        raise StudyError(f"{folder.path}: has no study.db; give --storage if the search had one")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with storage_errors(folder):
+        study = optuna.load_study(study_name=config.name, storage=storage or folder.storage)
+        return Status(config, files.holder(folder.path), _state(study, config, folder))
+
+
+def _state(study: optuna.Study, config: Study, folder: StudyFolder) -> SearchState:
+    entries = leaderboard(study, config, folder)
+    trials = study.get_trials(deepcopy=False)
+    asked = study.user_attrs.get(ASKED, {})
+    done = [entry for entry in entries if entry.status != "failed"]
+    finals = [result for name, result in study.user_attrs.items() if name.startswith(FINAL)]
+    state = SearchState(
+        wanted=asked.get("trials", len(done)),
+        final_runs=config.finalists * config.final_seeds,
+        trial_epochs=config.recipe.epochs,
+        final_epochs=config.final_recipe.epochs,
+        at_a_time=asked.get("at_a_time", 1),
+        done=len(done),
+        finals_done=len(finals),
+        curves=curves(study),
+    )
+    state.best = [entry for entry in entries if entry.status == "trained"][:SHOWN_BEST]
+    state.ended_epochs = [entry.epochs for entry in done]
+    state.trial_epoch_seconds = [e.train_seconds / e.epochs for e in done if e.epochs]
+    state.final_epoch_seconds = [r["train_seconds"] / r["epochs"] for r in finals if r["epochs"]]
+    state.rejected = _rejected(folder)
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and "spec_hash" in trial.user_attrs:
+            state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
+    return state
+
+
+def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
+    values = trial.intermediate_values
+    figures = f"hold-out {values[max(values)]:.2%}" if values else ""
+    return InFlight(
+        label=f"trial {trial.number}",
+        about=network_figures(analyze_trial(trial, config)),
+        epochs=config.recipe.epochs,
+        final=False,
+        done=max(values, default=0),
+        figures=figures,
+    )
+
+
+def _rejected(folder: StudyFolder) -> Counter[str]:
+    if not folder.rejections.exists():
+        return Counter()
+    try:
+        rows = files.read_csv(folder.rejections)
+    except ArchsearchError:
+        return Counter()  # `archsearch doctor` mends it
+    return Counter(rule for row in rows for rule in (row["rules"] or "").split())
