@@ -57,3 +57,43 @@ def test_every_record_is_of_its_spec_within_the_limits_and_told_as_it_was(run: P
 def test_the_fastest_records_recipe_is_the_shipped_one() -> None:
     path = ROOT / "studies" / "records" / "time-to-85" / "recipe.json"
     assert from_json(Recipe, path.read_text(), "recipe.json") == load_recipe("fast")
+
+
+SEEDS = ROOT / "studies" / "seeds"
+
+
+@pytest.mark.parametrize(("seed", "low", "high"), [("eva8-session6", 85, 100), ("era-s9", 34, 43)])
+def test_the_seeds_ran_by_their_own_recipes_and_ended_as_published(
+    seed: str, low: float, high: float
+) -> None:
+    folder = SEEDS / seed
+    analysis = analyze(from_json(Spec, (folder / "spec.json").read_text(), ""))
+    recipe = from_json(Recipe, (folder / "recipe.json").read_text(), "")
+    result = json.loads((folder / "seed-0" / "result.json").read_text())
+    history = read_csv(folder / "seed-0" / "history.csv")
+    assert result["spec_hash"] == analysis.spec_hash
+    assert len(history) == result["epochs"] <= recipe.epochs
+    assert float(history[-1]["val_acc"]) == pytest.approx(result["val_acc"])
+    assert low <= 100 * result["test_acc"] <= high
+    assert f"**{100 * result['test_acc']:.2f} %**" in (folder / "README.md").read_text()
+    published = read_csv(folder / "published.csv")
+    assert f"{100 * float(published[-1]['test_acc']):.2f} %" in (folder / "README.md").read_text()
+
+
+def test_era_s9_with_its_relus_differs_in_nothing_else() -> None:
+    ran, described = (
+        json.loads((SEEDS / "era-s9" / file).read_text())
+        for file in ("spec.json", "with-relu.json")
+    )
+    separable = [
+        layer
+        for block in described["blocks"]
+        for layer in block["layers"]
+        if layer["op"] == "depthwise_separable"
+    ]
+    assert len(separable) == 8
+    for layer in separable:
+        assert layer["activation"] == "relu"
+        layer["activation"] = None
+    assert described["blocks"] == ran["blocks"]
+    assert described["output"] == ran["output"]
