@@ -54,7 +54,11 @@ def command(*args: str) -> list[str]:
 
 def start(folder: Path, *args: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        command(*args), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command(*args),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
 
@@ -64,6 +68,15 @@ def finish(folder: Path, *args: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def children(pid: int) -> list[int]:
+    """Worker processes of a driver; spawn's helper process is none."""
+    found = []
+    for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if b"spawn_main" in Path(f"/proc/{line}/cmdline").read_bytes():
+            found.append(int(line))
+    return found
 
 
 def test_a_search_killed_at_random_moments_trains_exactly_what_was_asked(tmp_path: Path) -> None:
@@ -76,6 +89,9 @@ def test_a_search_killed_at_random_moments_trains_exactly_what_was_asked(tmp_pat
         try:
             search.wait(rng.uniform(5, 12))
         except subprocess.TimeoutExpired:
+            for worker in children(search.pid)[: rng.randrange(3)]:
+                os.kill(worker, signal.SIGKILL)
+            time.sleep(rng.uniform(0, 4))
             search.send_signal(signal.SIGKILL)
             kills += 1
         search.communicate()
@@ -131,7 +147,7 @@ def test_control_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not board.exists() or len(read_csv(board)) < 1):
         time.sleep(0.2)
-    search.send_signal(signal.SIGINT)
+    os.killpg(search.pid, signal.SIGINT)  # as a terminal does: workers get it too
     out, _ = search.communicate(timeout=60)
     assert search.returncode == 130, out
     assert b"run the same command to go on" in out

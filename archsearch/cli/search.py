@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     from archsearch.jobs import Executor
     from archsearch.study import Study
     from archsearch.worker import Place
+
+
+class SamplerName(StrEnum):
+    """Who proposes."""
+
+    tpe = "tpe"
+    random = "random"
+    gp = "gp"
+    nsga2 = "nsga2"
+
+
+class Objective(StrEnum):
+    """What the best is."""
+
+    accuracy = "accuracy"
+    params = "params"
+    time = "time"
 
 
 def search(
@@ -51,20 +69,48 @@ def search(
             "0: train in this process.",
         ),
     ] = None,
+    sampler: Annotated[
+        SamplerName | None, typer.Option(help="Who proposes, instead of the study's own.")
+    ] = None,
+    objective: Annotated[
+        Objective | None,
+        typer.Option(
+            help="accuracy, or at the ranking recipe's target accuracy the fewest params, or the "
+            "least training time; instead of the study's own."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the whole study, the space's share within the limits, and "
+            "how long it will take; train nothing.",
+        ),
+    ] = False,
     device: DeviceOption = None,
     precision: PrecisionOption = None,
 ) -> None:
     """Search for networks within the limits, train them, retrain and test the best.
 
-    Results are in studies/NAME. Run the same command again to go on after an interruption.
+    Results are in studies/NAME; `archsearch status` looks in on them. Run the same command again
+    to go on after an interruption.
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
     from archsearch.study import load_study
     from archsearch.worker import Place
 
-    given = {"name": name, "dataset": dataset.value if dataset else None, "seed": seed}
-    config = _with(load_study(study), {k: v for k, v in given.items() if v is not None})
+    config = load_study(study)
+    given = {
+        "name": name,
+        "dataset": dataset.value if dataset else None,
+        "seed": seed,
+        "objective": objective.value if objective else None,
+        "sampler": config.sampler.model_copy(update={"kind": sampler.value}) if sampler else None,
+    }
+    config = _with(config, {k: v for k, v in given.items() if v is not None})
     place = Place(config.dataset, data, device, precision.value if precision else None)
+    if dry_run:
+        raise typer.Exit(_dry_run(config, trials, place, workers))
     raise typer.Exit(_search(config, trials, storage, place, workers))
 
 
@@ -141,3 +187,42 @@ def _executor(
     from archsearch.workers import Workers
 
     return Workers(place, workers, warn)
+
+
+def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> int:
+    import os
+    import sys
+
+    from archsearch.accounting import account
+    from archsearch.cli.terminal import show
+    from archsearch.progress import clock
+    from archsearch.space_view import accounting_page
+    from archsearch.study import study_toml
+    from archsearch.workers import default_workers
+
+    sys.stdout.write(study_toml(config) + "\n")
+    accounting = account(config.space, config.constraints, seed=config.seed)
+    show(accounting_page(config.name, accounting))
+    if accounting.hopeless:
+        return 1
+    import torch
+
+    from archsearch.estimate import estimate
+
+    count = workers or (default_workers() if workers is None else 1)
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    precision = Precision(place.precision) if place.precision else None
+    trainer = open_trainer(place.dataset, place.data, place.device, precision)
+    found = estimate(config, trainer, trials, count)
+    if found is None:
+        sys.stdout.write("\ntime: no network within the limits was found to time\n")
+        return 1
+    speeds = ", ".join(f"{speed:,.0f}" for speed in found.images_per_second)
+    sys.stdout.write(
+        f"\ntime: about {clock(found.trials)} for {trials} trials with nothing pruned, "
+        f"{clock(found.finals)} for {config.finalists} finalists; {count} at a time on "
+        f"{trainer.device.name} ({trainer.device.precision})\n"
+        f"      ({len(found.images_per_second)} random networks within the limits train at "
+        f"{speeds} images/s)\n"
+    )
+    return 0

@@ -1,0 +1,96 @@
+"""How long a search will take, from a few networks trained for a few steps."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from archsearch.build import build
+from archsearch.constraints import Constraints
+from archsearch.local import Trainer
+from archsearch.network import Network
+from archsearch.propose import screen
+from archsearch.recipe import Recipe
+from archsearch.space import Space, knob_choices
+from archsearch.study import Study
+from archsearch.train import train
+
+NETWORKS = 3
+_BATCHES = 8
+_PATIENCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds of a whole search, nothing pruned.
+
+    Attributes:
+        images_per_second: of each network that was tried, in ranking.
+        trials: seconds of all trials; `finals`: of the finalists.
+    """
+
+    images_per_second: tuple[float, ...]
+    trials: float
+    finals: float
+
+
+def estimate(study: Study, trainer: Trainer, trials: int, workers: int) -> Estimate | None:
+    """Time `NETWORKS` random networks within the limits; None where none was found.
+
+    Args:
+        study: what to search.
+        trainer: whose threads are those of one worker.
+        trials: to train in all.
+        workers: side by side, each taken to be as fast as this process alone.
+    """
+    networks = list(_some(study.space, study.constraints, study.seed))
+    if not networks:
+        return None
+    ranking = [images_per_second(trainer, network, study.recipe) for network in networks]
+    final = [images_per_second(trainer, network, study.final_recipe) for network in networks]
+    ranked, all_images = len(trainer.fit), len(trainer.dataset.train)
+    finalists = min(study.finalists, trials) * study.final_seeds
+    return Estimate(
+        tuple(ranking),
+        trials * study.recipe.epochs * ranked * _mean_inverse(ranking) / workers,
+        finalists * study.final_recipe.epochs * all_images * _mean_inverse(final) / workers,
+    )
+
+
+def images_per_second(trainer: Trainer, network: Network, recipe: Recipe) -> float:
+    """How fast `network` trains: a few steps after a few to warm up."""
+    count = min(len(trainer.fit), _BATCHES * recipe.batch_size)
+    changes = {"epochs": 2, "stop_at_target": False, "small_first": None}
+    epochs = train(
+        build(network),
+        recipe.model_copy(update=changes),
+        trainer.fit[torch.arange(count)],
+        None,
+        device=trainer.device,
+        seed=0,
+        run="estimate",
+    )
+    return list(epochs)[-1].images_per_second
+
+
+def _some(space: Space, constraints: Constraints, seed: int) -> Iterator[Network]:
+    rng = np.random.default_rng(seed)
+    choices = knob_choices(space)
+    found = 0
+    for _ in range(_PATIENCE):
+        knobs = {name: values[rng.integers(len(values))] for name, values in choices.items()}
+        verdict, broken = screen(knobs, constraints, "estimate")
+        if verdict and not broken:
+            found += 1
+            yield verdict.analysis.network
+        if found == NETWORKS:
+            return
+
+
+def _mean_inverse(speeds: list[float]) -> float:
+    """Mean seconds an image."""
+    return statistics.fmean(1 / speed for speed in speeds)
