@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from archsearch.data import Dataset, Images, holdout
 from archsearch.device import Device, lost, out_of_memory
 from archsearch.errors import ArchsearchError, CheckpointError, InputError, Problem, TrainingError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.machine import physical_memory
 from archsearch.network import Network
 from archsearch.recipe import recipe_hash
 from archsearch.results import Epoch, Run, write_history
@@ -157,11 +157,6 @@ def _next_epoch(epochs: Generator[Epoch, None, nn.Module]) -> Epoch | nn.Module:
     except StopIteration as end:
         trained: nn.Module = end.value
         return trained
-
-
-def physical_memory() -> int:
-    """Bytes of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _told(size: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from archsearch.events import (
     Trained,
     TrialEnded,
 )
+from archsearch.machine import load
 from archsearch.results import Entry, Epoch, axes
 
 SHOWN_BEST = 5
@@ -184,7 +184,7 @@ class SearchState:
         if self.finals_done or any(at.final for at in self.in_flight.values()):
             parts.append(Text(f"finalists tested {self.finals_done}/{self.final_runs}"))
         if self.in_flight:
-            parts.append(Text(f"in training; {machine_load()}", "bold"))
+            parts.append(Text(f"in training; {load()}", "bold"))
             rows = Table.grid(padding=(0, 2))
             for at in self.in_flight.values():
                 bar = ProgressBar(total=max(1, at.epochs), completed=at.done, width=12)
@@ -219,11 +219,6 @@ def sparkline(values: Sequence[float], low: float, high: float) -> str:
     """Values between `low` and `high` as bars of eight heights."""
     span = (high - low) or 1.0
     return "".join(_BARS[min(7, max(0, int(8 * (value - low) / span)))] for value in values)
-
-
-def machine_load() -> str:
-    """How busy this machine's processor is."""
-    return f"{os.getloadavg()[0]:.1f} busy threads on {os.cpu_count()} cores"
 
 
 @contextmanager

@@ -69,12 +69,12 @@ class _Described(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
         """A model's schema."""
         made = super().model_schema(schema)
-        for name, text in _field_docs(schema["cls"]).items():
+        for name, text in field_docs(schema["cls"]).items():
             made["properties"][name]["description"] = text
         return made
 
 
-def _field_docs(model: type) -> dict[str, str]:
+def field_docs(model: type) -> dict[str, str]:
     """The strings under a model's fields, its own and inherited, by field."""
     docs: dict[str, str] = {}
     for cls in reversed(model.__mro__):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from types import TracebackType
 from archsearch import worker
 from archsearch.errors import ArchsearchError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.machine import cores, threads_each
 from archsearch.results import Run
 from archsearch.worker import Counter, Drop, Place, Ready, Unusable, Warned
 
@@ -147,8 +147,7 @@ class Workers:
         place = self.place
         if self._gpus:
             place = replace(place, device=f"cuda:{slot % self._gpus}")
-        threads = max(1, (os.cpu_count() or 1) // self.capacity)
-        args = (theirs, place, threads, steps)
+        args = (theirs, place, threads_each(self.capacity), steps)
         process = context.Process(target=worker.main, args=args, daemon=True)
         process.start()
         theirs.close()
@@ -230,7 +229,7 @@ class Workers:
 
 def default_workers() -> int:
     """On a processor: small networks gain less from threads than from company."""
-    return min(MAX_CPU_WORKERS, os.cpu_count() or 1)
+    return min(MAX_CPU_WORKERS, cores())
 
 
 def _send(at: _Worker, message: Job | Drop) -> None:

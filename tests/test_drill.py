@@ -72,11 +72,12 @@ def finish(folder: Path, *args: str) -> str:
 
 def children(pid: int) -> list[int]:
     """Worker processes of a driver; spawn's helper process is none."""
-    found = []
-    for line in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{line}/cmdline").read_bytes():
-            found.append(int(line))
-    return found
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in listed
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def test_a_search_killed_at_random_moments_trains_exactly_what_was_asked(tmp_path: Path) -> None:

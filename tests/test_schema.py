@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
@@ -287,3 +288,27 @@ def test_problems_beside_it_are_told_as_ever() -> None:
 def test_a_schema_that_is_no_text_is_an_unknown_key(value: Any) -> None:
     with pytest.raises(InputError, match=r"unknown key '\$schema'"):
         from_json(Constraints, json.dumps({"$schema": value}), "limits.json")
+
+
+def test_the_study_reference_is_the_default_study_and_names_every_key(cli: Cli) -> None:
+    text = cli("schema", "study", "--toml").out
+    assert from_toml(Study, text, "reference") == Study(name="my-study")
+    schema = json_schema("study")
+    models = [schema, *schema["$defs"].values()]
+    shown = {"BlockSpace", "Constraints", "Recipe", "Sampler", "Pruner", "Space", "Augment", "Init"}
+    for model in models:
+        if model["title"] not in shown | {"archsearch study"}:
+            continue
+        for name, field in model["properties"].items():
+            if name == "$schema":
+                continue
+            assert re.search(rf"^(# )?\[?([a-z0-9_]+\.)*{name}\b", text, re.MULTILINE), name
+            if description := field.get("description"):
+                flat = " ".join(line.removeprefix("# ") for line in text.splitlines())
+                assert " ".join(description.split()) in flat, name
+
+
+def test_only_study_files_are_toml(cli: Cli) -> None:
+    result = cli("schema", "spec", "--toml")
+    assert result.status == 2
+    assert "archsearch schema study --toml" in result.err

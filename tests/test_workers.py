@@ -88,7 +88,7 @@ def same_weights(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> 
 
 @pytest.fixture
 def one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 @pytest.mark.usefixtures("one_thread_each")

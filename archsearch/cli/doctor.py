@@ -44,7 +44,6 @@ def doctor(
 
 
 def _machine(data: Path | None) -> int:
-    import os
     import platform
     import shutil
 
@@ -55,7 +54,7 @@ def _machine(data: Path | None) -> int:
     from archsearch.data import load
     from archsearch.device import choose
     from archsearch.errors import ArchsearchError
-    from archsearch.local import physical_memory
+    from archsearch.machine import cores, physical_memory
     from archsearch.workers import default_workers
 
     device = choose()
@@ -65,7 +64,7 @@ def _machine(data: Path | None) -> int:
         "python": f"{platform.python_version()} on {platform.platform()}",
         "torch": f"{torch.__version__}, optuna {optuna.__version__}",
         "device": f"{device.name}, {device.precision}",
-        "cores": f"{os.cpu_count()}; a search starts {default_workers()} workers unless told",
+        "cores": f"{cores()}; a search starts {default_workers()} workers unless told",
         "memory": f"{physical_memory() / 2**30:.1f} GiB; {free / 2**30:.1f} GiB free on this disk",
     }
     status = 0

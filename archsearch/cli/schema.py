@@ -8,13 +8,26 @@ from typing import Annotated
 
 import typer
 
+from archsearch.errors import ArchsearchError
+
 
 def schema(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="spec, study, recipe or constraints.")
     ],
+    toml: Annotated[
+        bool,
+        typer.Option("--toml", help="Of study: a study file that explains every key instead."),
+    ] = False,
 ) -> None:
     """Print the JSON Schema of a file that you write, for your editor to complete and check it."""
     from archsearch.schemas import json_schema
 
+    if toml:
+        if name != "study":
+            raise ArchsearchError("--toml is of study files alone: archsearch schema study --toml")
+        from archsearch.study_reference import study_reference
+
+        sys.stdout.write(study_reference())
+        return
     sys.stdout.write(json.dumps(json_schema(name), indent=2) + "\n")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,8 +132,6 @@ def _search(
     from archsearch.progress import SearchState, search_progress, stderr_console
     from archsearch.study import StudyFolder
 
-    # What a scheduler sends before it kills is heard like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = StudyFolder(Path("studies") / config.name)
     console = stderr_console()
     state = SearchState(
@@ -144,6 +142,7 @@ def _search(
     )
     try:
         with (
+            _sigterm_as_ctrl_c(),
             search_progress(state) as view,
             _executor(place, workers, view.warn) as executor,
         ):
@@ -175,6 +174,16 @@ def _search(
     return 0 if reached or target is None or not config.finalists else 1
 
 
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """What a scheduler sends before it kills ends a search as cleanly."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _executor(
     place: Place, workers: int | None, warn: Callable[[str], None]
 ) -> AbstractContextManager[Executor]:
@@ -190,11 +199,11 @@ def _executor(
 
 
 def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> int:
-    import os
     import sys
 
     from archsearch.accounting import account
     from archsearch.cli.terminal import show
+    from archsearch.machine import threads_each
     from archsearch.progress import clock
     from archsearch.space_view import accounting_page
     from archsearch.study import study_toml
@@ -210,7 +219,7 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.estimate import estimate
 
     count = workers or (default_workers() if workers is None else 1)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
+    torch.set_num_threads(threads_each(count))
     precision = Precision(place.precision) if place.precision else None
     trainer = open_trainer(place.dataset, place.data, place.device, precision)
     found = estimate(config, trainer, trials, count)
