@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch import checkpoint, files
 from archsearch.analyze import analyze
-from archsearch.errors import ArchsearchError, CheckpointError
-from archsearch.leaderboard import analyze_trial, leaderboard
+from archsearch.errors import ArchsearchError, CheckpointError, StudyError
+from archsearch.leaderboard import analyze_trial, is_whole, leaderboard
 from archsearch.parse import from_json, from_toml, read_text
 from archsearch.results import (
     REJECTION_COLUMNS,
@@ -27,18 +28,21 @@ from archsearch.spec import Spec
 from archsearch.storage import storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""What `files.replacing` writes to first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that was not as it must be.
 
     Attributes:
-        mended: whether it is now; otherwise `message` says what to do.
+        mended: whether it is now; otherwise `message` says what to do. None: nothing is needed.
     """
 
     place: str
     message: str
-    mended: bool
+    mended: bool | None
 
 
 def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
@@ -49,11 +53,11 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
         storage: the Optuna URL that the search was given, if it was.
 
     Raises:
-        StudyError: a search is at work there.
+        StudyError: this is no study folder, or a search is at work there.
         ArchsearchError: something cannot be read or written.
     """
-    if not folder.path.is_dir():
-        raise ArchsearchError(f"{folder.path}: no such folder; give a study folder (studies/NAME)")
+    if not folder.study.exists() and not (folder.path / "study.db").exists():
+        raise StudyError(f"{folder.path}: is no study folder (studies/NAME); nothing was touched")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with files.locked(folder.path), storage_errors(folder):
         return list(_examined(folder, storage))
@@ -66,7 +70,7 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
         yield from broken
         if broken:
             return
-    study = _only_study(storage or folder.storage)
+    study = _the_study(folder, storage or folder.storage)
     if isinstance(study, Finding):
         yield study
         return
@@ -76,12 +80,14 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
     yield from _orphans(study)
     yield from _csvs(folder, study, config)
     for trial in study.get_trials(deepcopy=False):
-        if "spec_hash" in trial.user_attrs:
+        if is_whole(trial, config):
             yield from _trial(folder, trial, config)
 
 
 def _left_over(folder: StudyFolder) -> Iterator[Finding]:
     for path in sorted(folder.path.rglob(".*.tmp")):
+        if not _TEMPORARY.fullmatch(path.name) or not path.is_file():
+            continue
         path.unlink()
         yield Finding(_in(folder, path), "was left by a write that a crash cut short", mended=True)
 
@@ -92,9 +98,12 @@ def _database(folder: StudyFolder) -> Iterator[Finding]:
         yield Finding("study.db", "is missing: without it the trials cannot go on", mended=False)
         return
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        # Writable, so that what a crash left half done is rolled back.
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as database:
             told = [row[0] for row in database.execute("PRAGMA integrity_check")]
-    except sqlite3.Error as error:
+    except sqlite3.OperationalError as error:
+        raise StudyError(f"{path}: cannot be checked: {error}") from error
+    except sqlite3.DatabaseError as error:
         told = [str(error)]
     if told != ["ok"]:
         message = (
@@ -104,14 +113,16 @@ def _database(folder: StudyFolder) -> Iterator[Finding]:
         yield Finding("study.db", message, mended=False)
 
 
-def _only_study(storage: str) -> optuna.Study | Finding:
+def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Finding:
     names = optuna.get_all_study_names(storage)
-    loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
-    ours = [study for study in loaded if "study" in study.user_attrs]
-    if len(ours) != 1:
-        message = f"holds {len(ours)} studies of archsearch's; there must be one"
+    try:
+        named = from_toml(Study, read_text(str(folder.study)), str(folder.study)).name
+    except ArchsearchError:
+        named = names[0] if len(names) == 1 else ""
+    if named not in names:
+        message = f"holds no study of the name in study.toml, but {', '.join(names) or 'none'}"
         return Finding("study.db", message, mended=False)
-    return ours[0]
+    return optuna.load_study(study_name=named, storage=storage)
 
 
 def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:
@@ -128,7 +139,7 @@ def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:
 def _orphans(study: optuna.Study) -> Iterator[Finding]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         message = "was interrupted; the next `archsearch search` goes on with it"
-        yield Finding(f"trial {trial.number}", message, mended=True)
+        yield Finding(f"trial {trial.number}", message, mended=None)
 
 
 def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[Finding]:
@@ -155,7 +166,9 @@ def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[F
         files.write_text(path / "spec.json", text)
         yield Finding(_in(folder, path / "spec.json"), "was not this trial's", mended=True)
     history = [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
-    if history and not _same_history(path / "history.csv", history):
+    # A worker may have gone on for an epoch while the driver pruned its trial.
+    ahead = trial.state != TrialState.COMPLETE
+    if history and not _same_history(path / "history.csv", history, ahead=ahead):
         write_history(path / "history.csv", history)
         yield Finding(_in(folder, path / "history.csv"), "was not this trial's", mended=True)
     for state in sorted(path.rglob("checkpoint.pt")):
@@ -170,12 +183,13 @@ def _hash_in(path: Path) -> str | None:
         return None
 
 
-def _same_history(path: Path, history: list[Epoch]) -> bool:
+def _same_history(path: Path, history: list[Epoch], *, ahead: bool) -> bool:
     try:
         rows = files.read_csv(path)
     except ArchsearchError:
         return False
-    return [row["epoch"] for row in rows] == [str(epoch.epoch) for epoch in history] and all(
+    told = rows[: len(history)] if ahead else rows
+    return [row["epoch"] for row in told] == [str(epoch.epoch) for epoch in history] and all(
         set(row) == set(asdict(history[0])) for row in rows
     )
 
@@ -184,9 +198,7 @@ def _checkpoint(folder: StudyFolder, path: Path) -> Iterator[Finding]:
     try:
         checkpoint.read(path)
     except CheckpointError as error:
-        path.replace(path.with_suffix(".corrupt"))
-        message = f"{error}; it is set aside, and training starts over where it is needed"
-        yield Finding(_in(folder, path), message, mended=True)
+        yield Finding(_in(folder, path), str(error), mended=False)
 
 
 def _in(folder: StudyFolder, path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -56,15 +57,16 @@ def estimate(study: Study, trainer: Trainer, trials: int, workers: int) -> Estim
     finalists = min(study.finalists, trials) * study.final_seeds
     return Estimate(
         tuple(ranking),
-        trials * study.recipe.epochs * ranked * _mean_inverse(ranking) / workers,
-        finalists * study.final_recipe.epochs * all_images * _mean_inverse(final) / workers,
+        ceil(trials / workers) * study.recipe.epochs * ranked * _mean_inverse(ranking),
+        ceil(finalists / workers) * study.final_recipe.epochs * all_images * _mean_inverse(final),
     )
 
 
 def images_per_second(trainer: Trainer, network: Network, recipe: Recipe) -> float:
     """How fast `network` trains: a few steps after a few to warm up."""
     count = min(len(trainer.fit), _BATCHES * recipe.batch_size)
-    changes = {"epochs": 2, "stop_at_target": False, "small_first": None}
+    # Time does not depend on the rate; so small a one diverges nowhere.
+    changes = {"epochs": 2, "stop_at_target": False, "small_first": None, "lr": 1e-6}
     epochs = train(
         build(network),
         recipe.model_copy(update=changes),

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analyze import Analysis, analyze
 from archsearch.objective import pareto_front, score, seconds_to
-from archsearch.propose import full_knobs
+from archsearch.propose import distributions, full_knobs
 from archsearch.results import Entry, Epoch, Run, axes
 from archsearch.space import spec_of
 from archsearch.study import Study, StudyFolder
@@ -32,6 +32,19 @@ def curves(study: optuna.Study) -> dict[int, list[float]]:
     }
 
 
+def is_whole(trial: FrozenTrial, config: Study) -> bool:
+    """Whether a trial has its network: a driver may have died while it was asked for."""
+    return (
+        "spec_hash" in trial.user_attrs
+        and distributions(config.space).keys() <= trial.params.keys()
+    )
+
+
+def history(trial: FrozenTrial) -> list[Epoch]:
+    """The epochs of a trial that has ended."""
+    return [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
+
+
 def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
     """The network that a trial's parameters stand for."""
     knobs = full_knobs(config.space, trial.params)
@@ -40,15 +53,20 @@ def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
 
 def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list[Entry]:
     """Every trial that counts or failed for good: trained ones first, by the study's objective."""
-    rows = [
-        _entry(trial, study, config, folder)
+    trials = [
+        trial
         for trial in study.get_trials(deepcopy=False)
         if trial.state.is_finished()
         and not trial.user_attrs.get("interrupted")
-        and "spec_hash" in trial.user_attrs
+        and is_whole(trial, config)
     ]
-    order = {"trained": 0, "pruned": 1, "failed": 2}
-    rows.sort(key=lambda row: (order[row["status"]], -_score(row, config), row["trial"]))
+    rows = [_entry(trial, study, config, folder) for trial in trials]
+    target, order = config.recipe.target_accuracy, {"trained": 0, "pruned": 1, "failed": 2}
+    scores = {
+        trial.number: score(config.objective, target, history(trial), row["params"])
+        for trial, row in zip(trials, rows, strict=True)
+    }
+    rows.sort(key=lambda row: (order[row["status"]], -scores[row["trial"]], row["trial"]))
     trained = [row for row in rows if row["status"] == "trained"]
     front = pareto_front([(-(row["val_acc"] or 0), row["params"], row["macs"]) for row in trained])
     for row, on_front in zip(trained, front, strict=True):
@@ -56,23 +74,14 @@ def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list
     return [Entry(rank=rank, **row) for rank, row in enumerate(rows, start=1)]
 
 
-def _score(row: dict[str, Any], config: Study) -> float:
-    return score(
-        config.objective,
-        val_acc=row["val_acc"] or 0.0,
-        params=row["params"],
-        seconds_to_target=row["seconds_to_target"],
-    )
-
-
 def _entry(
     trial: FrozenTrial, study: optuna.Study, config: Study, folder: StudyFolder
 ) -> dict[str, Any]:
     attrs = trial.user_attrs
     spec_hash = attrs["spec_hash"]
-    history = [Epoch(**epoch) for epoch in attrs.get("history", [])]
-    seconds = sum(epoch.train_seconds for epoch in history)
-    to_target = seconds_to(config.recipe.target_accuracy, history)
+    epochs = history(trial)
+    seconds = sum(epoch.train_seconds for epoch in epochs)
+    to_target = seconds_to(config.recipe.target_accuracy, epochs)
     analysis = analyze_trial(trial, config)
     run = attrs.get("run") or dict.fromkeys((field.name for field in fields(Run)), "")
     finals = [
@@ -90,7 +99,7 @@ def _entry(
         "trial": trial.number,
         "spec_hash": spec_hash,
         "status": states.get(trial.state, "failed"),
-        "val_acc": history[-1].val_acc if history else None,
+        "val_acc": epochs[-1].val_acc if epochs else None,
         "test_acc": test_acc,
         "test_acc_std": statistics.stdev(tested) if len(tested) > 1 else None,
         "test_seeds": len(tested),
@@ -99,9 +108,9 @@ def _entry(
         "receptive_field": axes(analysis.receptive_field),
         "receptive_field_with_gap": axes(analysis.receptive_field_with_gap),
         "macs": analysis.macs,
-        "epochs": len(history),
+        "epochs": len(epochs),
         "train_seconds": round(seconds, 2),
-        "images_per_second": _mean_speed(history),
+        "images_per_second": _mean_speed(epochs),
         **run,
         "spec_path": str(spec_path.relative_to(folder.path)),
         "final_epochs": finals[0]["epochs"] if finals else None,
@@ -112,8 +121,8 @@ def _entry(
     }
 
 
-def _mean_speed(history: list[Epoch]) -> float | None:
-    speeds = [epoch.images_per_second for epoch in history]
+def _mean_speed(epochs: list[Epoch]) -> float | None:
+    speeds = [epoch.images_per_second for epoch in epochs]
     return round(statistics.fmean(speeds), 1) if speeds else None
 
 

@@ -24,18 +24,20 @@ def seconds_to(target: float | None, history: Iterable[Epoch]) -> float | None:
 
 
 def score(
-    objective: ObjectiveName, *, val_acc: float, params: int, seconds_to_target: float | None
+    objective: ObjectiveName, target: float | None, history: Sequence[Epoch], params: int
 ) -> float:
     """What the search maximizes.
 
     Accuracy for its own sake; for the others below the target too, and above it, from 1 to 2, the
-    more the fewer the parameters or the seconds: first the target, then what it costs.
+    more the fewer the parameters or the seconds: first the target, then what it costs. A network
+    has the target where it ends with it; its time is up to the first epoch that has it.
     """
-    if objective == "accuracy" or seconds_to_target is None:
-        return val_acc
-    if objective == "params":
+    val_acc = history[-1].val_acc or 0.0 if history else 0.0
+    if objective == "params" and target is not None and val_acc >= target:
         return 1 + _HALF_PARAMS / (_HALF_PARAMS + params)
-    return 1 + _HALF_SECONDS / (_HALF_SECONDS + seconds_to_target)
+    if objective == "time" and (seconds := seconds_to(target, history)) is not None:
+        return 1 + _HALF_SECONDS / (_HALF_SECONDS + seconds)
+    return val_acc
 
 
 def pareto_front(costs: Sequence[tuple[float, ...]]) -> list[bool]:

@@ -59,6 +59,7 @@ class SearchState:
     Attributes:
         wanted: trials in all; `done` of them have ended.
         at_a_time: how many are trained side by side.
+        opened: whether it is known what earlier calls have left.
         curves: hold-out accuracy by epoch, by trial.
         ended_epochs: of each trial that ended while this state looked on.
     """
@@ -68,6 +69,7 @@ class SearchState:
     trial_epochs: int
     final_epochs: int
     at_a_time: int = 1
+    opened: bool = False
     done: int = 0
     finals_done: int = 0
     in_flight: dict[str, InFlight] = field(default_factory=dict)
@@ -108,9 +110,11 @@ class SearchState:
                 return None
 
     def _opened(self, entries: list[Entry]) -> str | None:
+        self.opened = True
         trained = [entry for entry in entries if entry.status == "trained"]
         self.best = trained[:SHOWN_BEST]
         self.done = sum(entry.status != "failed" for entry in entries)
+        self.finals_done = sum(entry.test_seeds for entry in entries)
         if not entries:
             return None
         told = "done" if self.done >= self.wanted else "going on"
@@ -166,8 +170,10 @@ class SearchState:
                 final_epochs -= at.done
             else:
                 trial_epochs -= min(at.done, a_trial)
-        seconds = max(0.0, trial_epochs) * trial + max(0.0, final_epochs) * final
-        return seconds / self.at_a_time
+        # The trials of a search keep all workers busy; so few finalists may not.
+        side_by_side = min(self.at_a_time, max(1, self.final_runs - self.finals_done))
+        trials = max(0.0, trial_epochs) * trial / self.at_a_time
+        return trials + max(0.0, final_epochs) * final / side_by_side
 
     def draw(self, elapsed_s: float | None = None) -> RenderableType:
         """The live view."""

@@ -28,7 +28,7 @@ from archsearch.events import (
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
 from archsearch.leaderboard import ASKED, analyze_trial, curves, final_name, leaderboard
-from archsearch.objective import score, seconds_to
+from archsearch.objective import score
 from archsearch.propose import (
     FeasibleSampler,
     Rejection,
@@ -145,7 +145,9 @@ class _Driver:
                         "attempt": attempt + blame,
                         "retry_of": trial.number,
                     }
-                    self.study.enqueue_trial(trial.params, user_attrs=again)
+                    # Asked for piece by piece: not all of it may be in `params` yet.
+                    knobs = trial.system_attrs.get("fixed_params", trial.params)
+                    self.study.enqueue_trial(knobs, user_attrs=again)
                 live.set_user_attr("interrupted", True)
             self.study.tell(trial.number, state=TrialState.FAIL)
 
@@ -182,12 +184,12 @@ class _Driver:
         """Ask, train, prune and tell until `wanted` trials count."""
         running: dict[str, _Running] = {}
         failures = 0
+        exhausted: HopelessSpaceError | None = None
         while True:
-            done = sum(trial.state in _COUNTED for trial in self._trials())
-            while len(running) < min(self.executor.capacity, wanted - done):
-                started = self._start()
-                running[started.job.key] = started
+            exhausted = exhausted or self._start_some(running, wanted)
             if not running:
+                if exhausted:
+                    raise exhausted
                 return
             report = self.executor.next_report()
             at = running[report.key]
@@ -213,6 +215,20 @@ class _Driver:
                             f"{failures} trials in a row failed, the last: {reason}; "
                             "the recipe or the machine is at fault, not the networks"
                         )
+
+    def _start_some(self, running: dict[str, _Running], wanted: int) -> HopelessSpaceError | None:
+        """Start trials while workers are idle and trials wanted; why not, if none is left.
+
+        What is in training then is trained to its end first.
+        """
+        done = sum(trial.state in _COUNTED for trial in self._trials())
+        try:
+            while len(running) < min(self.executor.capacity, wanted - done):
+                started = self._start()
+                running[started.job.key] = started
+        except HopelessSpaceError as error:
+            return error
+        return None
 
     def _start(self) -> _Running:
         trial = self.study.ask(distributions(self.config.space))
@@ -259,12 +275,8 @@ class _Driver:
         self.notify(TrialEnded(at.job.key, next(e for e in entries if e.trial == number)))
 
     def _score(self, at: _Running) -> float:
-        return score(
-            self.config.objective,
-            val_acc=at.history[-1].val_acc or 0.0,
-            params=at.trial.user_attrs["params"],
-            seconds_to_target=seconds_to(self.config.recipe.target_accuracy, at.history),
-        )
+        target, params = self.config.recipe.target_accuracy, at.trial.user_attrs["params"]
+        return score(self.config.objective, target, at.history, params)
 
     # Finalists
 

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch import files
 from archsearch.errors import ArchsearchError, StudyError
-from archsearch.leaderboard import ASKED, FINAL, analyze_trial, curves, leaderboard
+from archsearch.leaderboard import ASKED, FINAL, analyze_trial, curves, is_whole, leaderboard
 from archsearch.parse import from_toml, read_text
 from archsearch.progress import SHOWN_BEST, InFlight, SearchState, network_figures
 from archsearch.storage import storage_errors
@@ -82,7 +82,7 @@ def _state(study: optuna.Study, config: Study, folder: StudyFolder) -> SearchSta
     state.final_epoch_seconds = [r["train_seconds"] / r["epochs"] for r in finals if r["epochs"]]
     state.rejected = _rejected(folder)
     for trial in trials:
-        if trial.state == TrialState.RUNNING and "spec_hash" in trial.user_attrs:
+        if trial.state == TrialState.RUNNING and is_whole(trial, config):
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
     return state
 

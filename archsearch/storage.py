@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import optuna
 from optuna.exceptions import OptunaError
@@ -24,6 +25,8 @@ def open_study(
     Raises:
         StudyError: there is one of that name, and it is another.
     """
+    if config.sampler.kind == "gp" and not find_spec("scipy"):
+        raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
     study = optuna.create_study(
         storage=storage,
         study_name=config.name,
@@ -47,6 +50,10 @@ def storage_errors(folder: StudyFolder) -> Iterator[None]:
     """
     try:
         yield
+    except KeyError as error:
+        if "Record does not exist" not in str(error):
+            raise
+        raise StudyError(f"{folder.path}: its study is not in that database") from error
     except (SQLAlchemyError, OptunaError, ImportError) as error:
         # Optuna wraps the database's error; the innermost one says what is wrong.
         cause: BaseException = error

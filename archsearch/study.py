@@ -100,8 +100,12 @@ def shipped_studies() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir())
 
 
-def _sound(study: Study, source: str) -> Study:
-    """What no single field shows."""
+def sound(study: Study, source: str) -> Study:
+    """The study itself, if its fields go together.
+
+    Raises:
+        InputError: they do not.
+    """
     problems = [
         problem
         for i, knobs in enumerate(study.start)
@@ -125,14 +129,14 @@ def load_study(name_or_path: str) -> Study:
     if name_or_path in shipped_studies():
         file = resources.files("archsearch") / "studies" / f"{name_or_path}.toml"
         text = file.read_text(encoding="utf-8")
-        return _sound(from_toml(Study, text, name_or_path), name_or_path)
+        return sound(from_toml(Study, text, name_or_path), name_or_path)
     if not Path(name_or_path).exists():
         known = ", ".join(shipped_studies())
         raise ArchsearchError(
             f"{name_or_path}: no such study file, and no shipped study of that name ({known})"
         )
     study = from_toml(Study, read_text(name_or_path), name_or_path)
-    return _sound(study, name_or_path)
+    return sound(study, name_or_path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,7 +88,6 @@ def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
         threads: of torch.
         steps: counts optimizer steps, so that the driver sees that this process lives.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     try:
         _serve(pipe, place, steps)
@@ -96,6 +95,12 @@ def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
         pipe.send(Unusable(str(error)))
     except BrokenPipeError:
         return  # the driver is gone
+    except Exception as error:
+        # The traceback goes to nobody: the driver tells of the death and starts another.
+        if os.environ.get("ARCHSEARCH_DEBUG"):
+            raise
+        pipe.send(Warned(f"a worker met {type(error).__name__}: {error}"))
+        sys.exit(1)
 
 
 def _serve(pipe: Connection, place: Place, steps: Counter) -> None:

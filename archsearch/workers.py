@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -149,7 +150,11 @@ class Workers:
             place = replace(place, device=f"cuda:{slot % self._gpus}")
         args = (theirs, place, threads_each(self.capacity), steps)
         process = context.Process(target=worker.main, args=args, daemon=True)
-        process.start()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is the driver's
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         theirs.close()
         started = _Worker(slot, process, ours, steps)
         self._workers = [each for each in self._workers if each.slot != slot] + [started]
@@ -214,7 +219,8 @@ class Workers:
         new, job = self._start(at.slot), at.job
         if job is None:
             return
-        deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
+        # Who died before it was ready did not die of the job.
+        deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + at.ready
         if deaths >= MAX_ATTEMPTS:
             reason = f"{deaths} worker processes died of it: the last {how}"
             self._waiting.append(JobFailed(job.key, reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,9 @@ from archsearch.results import Epoch
 from archsearch.study import Sampler, Study, load_study, study_toml
 from tests.test_search import accuracy, check_done, demo, go
 
-ACCURACY = st.floats(0, 1)
+ACCURACY = st.floats(0, 0.99)
 PARAMS = st.integers(1, 10**7)
-SECONDS = st.none() | st.floats(0, 10**6)
+SECONDS = st.none() | st.floats(1, 10**6)
 NETWORK = st.tuples(ACCURACY, PARAMS, SECONDS)
 
 
@@ -53,12 +54,24 @@ def test_first_the_target_then_the_cost(
 
     def scored(network: tuple[float, int, float | None]) -> float:
         val_acc, params, seconds = network
-        return score(objective, val_acc=val_acc, params=params, seconds_to_target=seconds)
+        last = epochs(val_acc)[0] if seconds is None else epochs(1.0)[0]
+        history = [replace(last, train_seconds=seconds or 1.0)]
+        return score(objective, 1.0, history, params)
 
-    if wanted(one) > wanted(two):
-        assert scored(one) >= scored(two)
-    if scored(one) > scored(two):
-        assert wanted(one) > wanted(two)
+    better, worse = sorted((one, two), key=wanted, reverse=True)
+    assert scored(better) >= scored(worse)
+    if wanted(better)[0] > wanted(worse)[0]:
+        assert scored(better) > scored(worse)
+    if wanted(worse)[0] and wanted(better)[1] > 0.99 * wanted(worse)[1]:  # both are negative
+        assert scored(better) > scored(worse)
+
+
+def test_a_target_that_was_only_touched_is_not_had() -> None:
+    touched, had = epochs(0.9, 0.7), epochs(0.6, 0.8)
+    assert score("params", 0.75, touched, 10) == 0.7
+    assert score("params", 0.75, had, 1_000_000) > 1
+    assert score("time", 0.75, touched, 10) > score("time", 0.75, had, 10) > 1
+    assert score("accuracy", 0.75, had, 10) == 0.8
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -15,9 +16,11 @@ from archsearch import files
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.propose import full_knobs
 from archsearch.results import Entry, Epoch, Run
 from archsearch.search import search
-from archsearch.space import knob_choices
+from archsearch.space import BlockSpace, Space, knob_choices
+from archsearch.status import status
 from archsearch.study import Study, StudyFolder, load_study
 
 
@@ -301,3 +304,41 @@ def test_a_hopeless_space_is_refused_before_the_first_trial(tmp_path: Path) -> N
         HopelessSpaceError, match=r"no setting keeps max_params 10: the space reaches from"
     ):
         go(tmp_path, 2, config=demo(constraints=limits))
+
+
+def test_the_last_networks_of_a_small_space_are_trained(tmp_path: Path) -> None:
+    few = {"stride": (2,), "entry": ("conv",), "body": ("depthwise_separable",), "depth": (1,)}
+    blocks = {
+        f"block{i}": BlockSpace(width=(8 * i,), dilation=(2,), **few) for i in range(1, 4)
+    } | {"block4": BlockSpace(width=(32, 40, 48), dilation=(2,), **few)}
+    config = demo(space=Space(**blocks, activation=("relu",)), start=())
+    with pytest.raises(HopelessSpaceError, match="duplicate"):
+        go(tmp_path, 5, Pretend(capacity=4), config=config)
+    assert [row["status"] for row in rows(tmp_path)] == ["trained"] * 3
+
+
+def test_a_driver_that_dies_while_it_asks_leaves_a_study_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path / "before", 1)
+    [row] = rows(tmp_path / "before")
+    known = optuna.load_study(
+        study_name="test", storage=StudyFolder(tmp_path / "before" / "study").storage
+    ).trials[int(row["trial"])]
+    config = demo(start=(full_knobs(demo().space, known.params),), finalists=0)
+    asked, suggest = 0, optuna.trial.Trial._suggest
+
+    def dies(self: optuna.trial.Trial, *args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 5:
+            raise Killed
+        return suggest(self, *args)
+
+    monkeypatch.setattr(optuna.trial.Trial, "_suggest", dies)
+    with pytest.raises(Killed):
+        go(tmp_path, 3, config=config)
+    assert status(StudyFolder(tmp_path / "study")).state.in_flight == {}
+    entries = go(tmp_path, 3, config=config)
+    check_done(tmp_path, 3, finalists=0)
+    assert row["spec_hash"] in {entry.spec_hash for entry in entries}

@@ -32,14 +32,12 @@ def doctor(
 
     findings = examine(StudyFolder(folder), storage)
     for finding in findings:
-        told = "mended" if finding.mended else "broken"
+        told = {True: "mended", False: "broken", None: "note"}[finding.mended]
         sys.stdout.write(f"{told}  {finding.place}: {finding.message}\n")
-    left = sum(not finding.mended for finding in findings)
-    sys.stdout.write(
-        f"{folder}: {len(findings) - left} mended, {left} left to do\n"
-        if findings
-        else f"{folder}: all is well\n"
-    )
+    mended = sum(finding.mended is True for finding in findings)
+    left = sum(finding.mended is False for finding in findings)
+    told = f"{mended} mended, {left} left to do" if mended or left else "all is well"
+    sys.stdout.write(f"{folder}: {told}\n")
     raise typer.Exit(1 if left else 0)
 
 

@@ -65,8 +65,8 @@ def search(
         typer.Option(
             min=0,
             max=1_024,
-            help="Processes that train side by side; one a GPU, or a core, unless given. "
-            "0: train in this process.",
+            help="Processes that train side by side; one a GPU, or a core and at most 4, unless "
+            "given. 0: train in this process.",
         ),
     ] = None,
     sampler: Annotated[
@@ -116,12 +116,13 @@ def search(
 
 def _with(config: Study, changes: dict[str, Any]) -> Study:
     from archsearch.parse import from_mapping
-    from archsearch.study import Study
+    from archsearch.study import Study, sound
 
     if not changes:
         return config
     fields = {field: getattr(config, field) for field in Study.model_fields}
-    return from_mapping(Study, fields | changes, "the command line")
+    source = "the command line"
+    return sound(from_mapping(Study, fields | changes, source), source)
 
 
 def _search(
@@ -136,7 +137,7 @@ def _search(
     console = stderr_console()
     state = SearchState(
         wanted=trials,
-        final_runs=config.finalists * config.final_seeds,
+        final_runs=min(config.finalists, trials) * config.final_seeds,
         trial_epochs=config.recipe.epochs,
         final_epochs=config.final_recipe.epochs,
     )
@@ -155,9 +156,9 @@ def _search(
             )
             entries = driver.search(config, folder, executor, trials, view.event, storage)
     except KeyboardInterrupt:
+        done = f"{state.done} of {trials} trials are trained and" if state.opened else "all is"
         console.print(
-            f"interrupted: {state.done} of {trials} trials are trained and saved in "
-            f"{folder.path}; run the same command to go on",
+            f"interrupted: {done} saved in {folder.path}; run the same command to go on",
             markup=False,
             soft_wrap=True,
         )
