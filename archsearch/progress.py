@@ -44,12 +44,17 @@ def stderr_console() -> Console:
 class InFlight:
     """A network in training."""
 
-    label: str
+    number: int
     about: str
     epochs: int
     final: bool
     done: int = 0
     figures: str = ""
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return f"{'finalist' if self.final else 'trial'} {self.number}"
 
 
 @dataclass
@@ -125,11 +130,10 @@ class SearchState:
         about = network_figures(analysis)
         if final:
             about += f"; seed {event.final_seed}, all training images"
-        label = f"{'finalist' if final else 'trial'} {event.number}"
-        self.in_flight[event.key] = InFlight(label, about, event.epochs, final)
+        at = self.in_flight[event.key] = InFlight(event.number, about, event.epochs, final)
         if not final:
             self.curves[event.number] = []
-        return f"{label} {about}" + (" (again, from its checkpoint)" if event.again else "")
+        return f"{at.label} {about}" + (" (again, from its checkpoint)" if event.again else "")
 
     def _trained(self, event: Trained) -> str:
         at, epoch = self.in_flight[event.key], event.epoch
@@ -137,7 +141,7 @@ class SearchState:
         seconds = self.final_epoch_seconds if event.final else self.trial_epoch_seconds
         seconds.append(epoch.train_seconds)
         if epoch.val_acc is not None:
-            self.curves.setdefault(int(at.label.split()[1]), []).append(epoch.val_acc)
+            self.curves.setdefault(at.number, []).append(epoch.val_acc)
         return f"  {at.label} epoch {at.done}/{at.epochs} {at.figures}"
 
     def _ended(self, key: str, entry: Entry) -> str:

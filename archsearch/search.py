@@ -77,7 +77,7 @@ def search(
     with files.locked(folder.path), storage_errors(folder):
         driver = _Driver(study, folder, executor, notify, storage or folder.storage)
         driver.recover()
-        notify(StudyOpened(driver.record(), driver.curves()))
+        notify(StudyOpened(driver.record(), curves(driver.study)))
         driver.note_asked(trials)
         try:
             driver.count_space()
@@ -339,10 +339,6 @@ class _Driver:
         """Leave what was asked for to whoever looks in from another terminal."""
         asked = {"trials": trials, "at_a_time": self.executor.capacity}
         self.study.set_user_attr(ASKED, asked)
-
-    def curves(self) -> dict[int, list[float]]:
-        """Hold-out accuracy by epoch, by trial."""
-        return curves(self.study)
 
     def record(self) -> list[Entry]:
         """Write the leaderboard as the study has it."""

@@ -8,7 +8,7 @@ an empty body) give the same network, which the search recognises by its hash.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -58,16 +58,8 @@ class BlockSpace(Frozen):
     """Channels out."""
     stride: Annotated[tuple[Stride, ...], _AT_LEAST_ONE, _Different] = (1, 2)
     """Of the entry layer."""
-    entry: Annotated[tuple[Entry, ...], _AT_LEAST_ONE, _Different] = ("conv", "depthwise_separable")
-    body: Annotated[tuple[Body, ...], _AT_LEAST_ONE, _Different] = (
-        "conv",
-        "residual",
-        "basic_block",
-        "depthwise_separable",
-        "residual_depthwise_separable",
-        "basic_block_depthwise_separable",
-        "bottleneck",
-    )
+    entry: Annotated[tuple[Entry, ...], _AT_LEAST_ONE, _Different] = get_args(Entry)
+    body: Annotated[tuple[Body, ...], _AT_LEAST_ONE, _Different] = get_args(Body)
     """The kind of the layers after the entry; a basic block is a residual of two (ResNet's)."""
     depth: Annotated[tuple[Depth, ...], _AT_LEAST_ONE, _Different] = (0, 1, 2, 3)
     """How many of them."""

@@ -91,7 +91,7 @@ def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
     values = trial.intermediate_values
     figures = f"hold-out {values[max(values)]:.2%}" if values else ""
     return InFlight(
-        label=f"trial {trial.number}",
+        number=trial.number,
         about=network_figures(analyze_trial(trial, config)),
         epochs=config.recipe.epochs,
         final=False,
