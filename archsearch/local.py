@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from archsearch import checkpoint, files, ops
+from archsearch.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.build import build
 from archsearch.data import Dataset, Images, holdout
@@ -22,6 +23,7 @@ from archsearch.machine import physical_memory
 from archsearch.network import Network
 from archsearch.recipe import recipe_hash
 from archsearch.results import Epoch, Run, write_history
+from archsearch.to_pytorch import pytorch_source
 from archsearch.train import evaluate, train
 
 BYTES_PER_PARAM = 16
@@ -102,6 +104,8 @@ class Trainer:
         files.write_text(job.folder / "spec.json", spec_text(job))
         files.write_text(job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n")
         files.write_text(job.folder / "run.json", self._run_json(job))
+        source = pytorch_source(analyze(job.network.spec))
+        files.write_text(job.folder / "model.py", source)
         fit = self.dataset.train if job.final else self.fit
         held_out = None if job.final else self.held_out
         torch.manual_seed(job.seed)

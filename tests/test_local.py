@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from archsearch import local
 from archsearch.analyze import analyze
+from archsearch.augment import statistics
 from archsearch.data import load
 from archsearch.device import Device
 from archsearch.errors import ArchsearchError, TrainingError
@@ -18,6 +20,7 @@ from archsearch.jobs import Job, JobFailed
 from archsearch.local import InProcess, Trainer
 from archsearch.recipe import Recipe
 from archsearch.spec import Spec
+from archsearch.train import evaluate
 from tests.strategies import HEADS, spec_of
 
 
@@ -89,3 +92,18 @@ def test_a_run_says_where_and_how_it_was_made(trainer: Trainer, job: Job) -> Non
         "device": "the test's", "precision": "fp32", "seed": 3, "dataset": "shapes",
         "torch_version": torch.__version__, "full": False, "spec_hash": job.spec_hash,
     }  # fmt: skip
+
+
+def test_a_run_leaves_code_that_needs_torch_alone_and_scores_as_it_was_told(
+    trainer: Trainer, job: Job
+) -> None:
+    _, test_acc = trainer.train(job, test=True, warn=print)
+    found = importlib.util.spec_from_file_location("model", job.folder / "model.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    model = module.load_checkpoint(job.folder / "checkpoint.pt")
+    mean, std = statistics(trainer.fit.pixels)
+    score = evaluate(model, trainer.dataset.test, mean, std, trainer.device)
+    assert score.accuracy == test_acc
