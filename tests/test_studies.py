@@ -17,19 +17,44 @@ from archsearch.spec import Spec
 from archsearch.study import Study
 from tests.conftest import ROOT
 
-FIRST_LIGHT = ROOT / "studies" / "first-light"
+STUDIES = ROOT / "studies"
+SEARCHES = sorted(path.parent for path in STUDIES.glob("*/leaderboard.csv"))
+ROWS = [
+    pytest.param(folder, row, id=f"{folder.name}-{row['trial']}")
+    for folder in SEARCHES
+    for row in read_csv(folder / "leaderboard.csv")
+]
 
 
-@pytest.mark.parametrize("row", read_csv(FIRST_LIGHT / "leaderboard.csv"), ids=lambda r: r["trial"])
-def test_every_row_is_its_specs_and_within_the_limits(row: dict[str, str]) -> None:
-    study = from_toml(Study, (FIRST_LIGHT / "study.toml").read_text(), "study.toml")
-    spec = from_json(Spec, (FIRST_LIGHT / row["spec_path"]).read_text(), row["spec_path"])
-    verdict = judge(analyze(spec), study.constraints)
-    assert verdict.accepted
+@pytest.mark.parametrize(("folder", "row"), ROWS)
+def test_every_row_is_its_specs_and_within_the_limits(folder: Path, row: dict[str, str]) -> None:
+    study = from_toml(Study, (folder / "study.toml").read_text(), "study.toml")
+    spec = from_json(Spec, (folder / row["spec_path"]).read_text(), row["spec_path"])
+    for limits in (study.constraints, Constraints()):
+        verdict = judge(analyze(spec), limits)
+        assert verdict.accepted
     assert verdict.analysis.spec_hash == row["spec_hash"]
     assert verdict.analysis.params == int(row["params"])
     assert verdict.analysis.macs == int(row["macs"])
     assert verdict.analysis.receptive_field == (int(row["receptive_field"]),) * 2
+    history = read_csv((folder / row["spec_path"]).with_name("history.csv"))
+    assert len(history) == int(row["epochs"])
+    assert float(history[-1]["val_acc"]) == pytest.approx(float(row["val_acc"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("folder", SEARCHES, ids=lambda folder: folder.name)
+def test_a_searchs_readme_tells_its_finalists_as_the_leaderboard_has_them(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    board = read_csv(folder / "leaderboard.csv")
+    assert len({row["spec_hash"] for row in board}) == len(board)
+    for row in board:
+        if row["test_acc"]:
+            told = (
+                f"| {row['rank']} | {row['trial']} | `{row['spec_hash'][:12]}` "
+                f"| {100 * float(row['val_acc']):.2f} | {100 * float(row['test_acc']):.2f} "
+                f"| {int(row['params']):,} | {row['receptive_field']} "
+            )
+            assert told in text
 
 
 RECORDS = sorted((ROOT / "studies" / "records").glob("*/seed-*"))
