@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.edits import Knob, edits_of, knobs_of
+from archsearch.edits import edits_of, knobs_of
+from archsearch.layer_knobs import Knob
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.settings import AnySpace, filled, knob_choices
 from archsearch.space import Knobs, Value
