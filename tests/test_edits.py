@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from archsearch.analyze import Analysis, analyze
 from archsearch.constraints import Constraints, judge
@@ -20,6 +22,7 @@ from archsearch.neighbourhood import Neighbourhood
 from archsearch.network import Join
 from archsearch.ops import Conv2d
 from archsearch.parse import from_json, from_toml
+from archsearch.schemas import json_schema
 from archsearch.settings import told
 from archsearch.space import Knobs, Value
 from archsearch.spec import Conv, DepthwiseSeparable, Residual, Spec
@@ -27,6 +30,7 @@ from archsearch.study import Study, load_study, sound, study_toml
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, examples, spec_of, specs
 
+SCHEMA = Draft202012Validator(json_schema("study"))
 SEEDS = ROOT / "studies" / "seeds"
 
 
@@ -373,6 +377,7 @@ def test_the_study_holds_the_spec_and_survives_being_written_out(path: Path) -> 
     assert isinstance(again.space, Neighbourhood)
     assert analyze(again.space.base).spec_hash == analyze(spec).spec_hash
     assert len(study.start[0]) + 3 <= again.space.max_edits
+    assert SCHEMA.is_valid(tomllib.loads(study_toml(study)))
     sound(again, "again")
 
 

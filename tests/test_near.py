@@ -313,6 +313,7 @@ def test_a_dry_run_tells_the_mend_and_trains_nothing(cli: Cli, home: Path) -> No
     result = cli("search", "--from", "small.json", "limits.toml", "--dry-run", "--workers", "0")
     assert result.status == 0, result.err
     assert 'name = "small-near"' in result.out
+    assert "small is outside the limits; the first trial is within: conv" in result.err
     assert "[space.base]" in result.out
     assert "max_params" in result.out
     assert "time: about" in result.out

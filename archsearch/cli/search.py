@@ -152,17 +152,23 @@ def _with(config: Study, changes: dict[str, Any]) -> Study:
 
 def _near(config: Study, path: str, max_edits: int | None) -> Study:
     """The study with the neighbourhood of a spec instead of its own space."""
-    from archsearch.errors import InputError
+    from archsearch.errors import InputError, one_line
     from archsearch.mend import study_near
     from archsearch.parse import from_json, read_text, source_name
+    from archsearch.progress import stderr_console
+    from archsearch.settings import told
     from archsearch.spec import Spec
 
     source = source_name(path)
     spec = from_json(Spec, read_text(path), source)
     try:
-        return study_near(config, spec, max_edits)
+        near = study_near(config, spec, max_edits)
     except InputError as error:
         raise error.named(source) from error
+    if edits := told(near.space, near.start[0]):
+        line = f"{spec.name} is outside the limits; the first trial is within: {'; '.join(edits)}"
+        stderr_console().print(one_line(line), markup=False, soft_wrap=True)
+    return near
 
 
 def _search(
