@@ -27,7 +27,7 @@ from archsearch.ties import Tie, around_layers, is_depthwise, ties
 NETWORK = "network"
 AS_IS = "as it is"
 _FRACTIONS = (0.5, 0.75, 1.0, 1.25, 1.5)
-_PERCENT = range(20, 160, 10)
+_PERCENT = range(10, 160, 10)
 _ACTIVATIONS: tuple[s.ActivationKind, ...] = ("relu", "silu", "gelu")
 
 
@@ -155,7 +155,11 @@ def _widths(view: _View, edits: Setting) -> Iterator[tuple[str, int]]:
         if name in edits:
             width = int(edits[name])
         else:
-            width = first if percent == 100 else _rounded(first * percent / 100, first, tie)
+            width = (
+                first
+                if percent == 100
+                else _rounded(first * percent / 100, first, tie.step(view.widths))
+            )
         if width != first:
             for place in tie.places:
                 yield place, max(1, round(view.widths[place] * width / first))
@@ -163,7 +167,8 @@ def _widths(view: _View, edits: Setting) -> Iterator[tuple[str, int]]:
 
 def _width_knob(tie: Tie, widths: Mapping[str, int], labels: Mapping[str, str]) -> Knob:
     first = widths[tie.places[0]]
-    choices = {first} | {_rounded(first * part, first, tie) for part in _FRACTIONS}
+    step = tie.step(widths)
+    choices = {first} | {_rounded(first * part, first, step) for part in _FRACTIONS}
     others = [labels[place] for place in tie.places[1:]]
     along = f" (and {', '.join(others)} with it)" if others else ""
     words: Choices = {
@@ -172,8 +177,8 @@ def _width_knob(tie: Tie, widths: Mapping[str, int], labels: Mapping[str, str]) 
     return Knob(labels[tie.places[0]], "width", dict(sorted(words.items())), first, tie.places[0])
 
 
-def _rounded(width: float, first: int, tie: Tie) -> int:
-    """A width near `width` that is as round as `first`: where that is eights, so is this."""
-    step = next(step for step in (8, 4, 2, 1) if first % step == 0 and (first > step or step == 1))
-    step = math.lcm(step, tie.multiple)
+def _rounded(width: float, first: int, step: int) -> int:
+    """A multiple of `step` near `width`, as round as `first`: where that is eights, so is this."""
+    even = next(even for even in (8, 4, 2, 1) if first % even == 0 and (first > even or even == 1))
+    step = math.lcm(step, even)
     return max(step, round(width / step) * step)

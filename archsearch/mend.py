@@ -21,7 +21,7 @@ from archsearch.spec import Spec
 from archsearch.study import Study, base_problems
 from archsearch.totals import Totals
 
-_KEPT = 24
+_KEPT = 12
 """Settings that are gone on from, of each number of edits."""
 _MOST_LAYERS = 500_000
 """Looked at in all, which takes half a minute."""

@@ -22,11 +22,21 @@ class Tie:
 
     Attributes:
         places: of the layers, as in the spec, in order.
-        multiple: what divides each width, for groups and splits of channels.
+        multiples: what must divide the width of each, for groups and splits of channels.
     """
 
     places: tuple[str, ...]
-    multiple: int
+    multiples: tuple[int, ...]
+
+    def step(self, widths: Mapping[str, int]) -> int:
+        """What must divide the first one's width, so that all others scale to whole multiples.
+
+        Args:
+            widths: by place, as they are.
+        """
+        first = widths[self.places[0]]
+        needed = zip(self.places, self.multiples, strict=True)
+        return math.lcm(*(n * first // math.gcd(n * first, widths[place]) for place, n in needed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ class _Finder:
             tied.setdefault(self._root(part), []).append(part)
         for parts in tied.values():
             if not {_IMAGE, _LOGITS} & set(parts):
-                yield Tie(tuple(parts), math.lcm(*(self.multiples.get(p, 1) for p in parts)))
+                yield Tie(tuple(parts), tuple(self.multiples.get(part, 1) for part in parts))
 
     def tie(self, *maps: Parts) -> None:
         roots = [self._root(part) for parts in maps for part in parts]

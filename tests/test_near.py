@@ -233,8 +233,8 @@ def test_settings_are_counted_exactly() -> None:
         }
     )
     two = near(Constraints(**NO_LIMITS), base, space=Neighbourhood(base=base, max_edits=2))
-    # widths (14), activation (4), and each pool left out or not (2, 2)
-    alone = [13, 3, 1, 1]
+    # widths (15), activation (4), and each pool left out or not (2, 2)
+    alone = [14, 3, 1, 1]
     pairs = sum(a * b for i, a in enumerate(alone) for b in alone[i + 1 :])
     assert account_study(two).settings == 1 + sum(alone) + pairs
 
