@@ -61,6 +61,7 @@ class Accounting:
     Attributes:
         settings: of all knobs.
         networks: settings, those that make no difference counted once: at most so many differ.
+        knobs: that have a choice.
         limits: those that are on.
         alone: by limit, what keeps it.
         without: by limit, what keeps all others.
@@ -73,6 +74,7 @@ class Accounting:
 
     settings: int
     networks: int
+    knobs: int
     limits: Mapping[str, int]
     alone: Mapping[str, Share]
     without: Mapping[str, Share]
@@ -130,6 +132,7 @@ def account(space: Space, constraints: Constraints, *, seed: int = 0) -> Account
     return Accounting(
         settings=_settings(space),
         networks=_networks(space),
+        knobs=sum(len(choices) > 1 for choices in knob_choices(space).values()),
         limits={name: limit for name, limit, _ in rules},
         alone=alone,
         without={rule[0]: share([r for r in rules if r is not rule]) for rule in rules},
@@ -148,7 +151,9 @@ def advice(accounting: Accounting) -> list[str]:
         figure = RULES[name].field
         if not share.fraction and figure in accounting.quantiles:
             least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
-            none = "no setting" if share.count is not None else f"none of {SAMPLES:,} drawn"
+            none = (
+                "no setting" if share.count is not None else f"none of {accounting.samples:,} drawn"
+            )
             told.append(
                 f"{none} keeps {name} {accounting.limits[name]:,}: "
                 f"{'the space reaches' if share.count is not None else 'they reach'} from "

@@ -13,15 +13,11 @@ from archsearch.analyze import Analysis, analyze
 from archsearch.cautions import Caution
 from archsearch.errors import InputError
 from archsearch.parse import from_json
-from archsearch.spec import Flag, Frozen, Spec
+from archsearch.spec import Flag, Frozen, Spec, null_if_false
 from archsearch.totals import Totals
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
-Off = BeforeValidator(
-    lambda value: None if value is False else value,
-    json_schema_input_type=Whole | Literal[False] | None,
-)
-"""TOML has no null, so there `false` switches a limit off."""
+Off = BeforeValidator(null_if_false, json_schema_input_type=Whole | Literal[False] | None)
 Limit = Annotated[Whole | None, Off]
 
 

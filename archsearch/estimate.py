@@ -11,12 +11,11 @@ import numpy as np
 import torch
 
 from archsearch.build import build
-from archsearch.constraints import Constraints
+from archsearch.draws import draw
 from archsearch.local import Trainer
 from archsearch.network import Network
 from archsearch.propose import screen
 from archsearch.recipe import Recipe
-from archsearch.space import Space, knob_choices
 from archsearch.study import Study
 from archsearch.train import train
 
@@ -48,7 +47,7 @@ def estimate(study: Study, trainer: Trainer, trials: int, workers: int) -> Estim
         trials: to train in all.
         workers: side by side, each taken to be as fast as this process alone.
     """
-    networks = list(_some(study.space, study.constraints, study.seed))
+    networks = list(_some(study))
     if not networks:
         return None
     ranking = [images_per_second(trainer, network, study.recipe) for network in networks]
@@ -79,13 +78,12 @@ def images_per_second(trainer: Trainer, network: Network, recipe: Recipe) -> flo
     return list(epochs)[-1].images_per_second
 
 
-def _some(space: Space, constraints: Constraints, seed: int) -> Iterator[Network]:
-    rng = np.random.default_rng(seed)
-    choices = knob_choices(space)
+def _some(study: Study) -> Iterator[Network]:
+    rng = np.random.default_rng(study.seed)
     found = 0
     for _ in range(_PATIENCE):
-        knobs = {name: values[rng.integers(len(values))] for name, values in choices.items()}
-        verdict, broken = screen(knobs, constraints, "estimate")
+        knobs = draw(study.space, study.start, rng)
+        verdict, broken = screen(study.space, knobs, study.constraints, "estimate")
         if verdict and not broken:
             found += 1
             yield verdict.analysis.network

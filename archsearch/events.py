@@ -35,11 +35,12 @@ class Started:
 
     Attributes:
         key: its job's, until it has ended.
+        number: the trial's; None: it is the reference.
         again: it was interrupted before.
     """
 
     key: str
-    number: int
+    number: int | None
     analysis: Analysis
     epochs: int
     again: bool = False
@@ -74,10 +75,28 @@ class FinalEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceEnded:
+    """The spec that the search started from has been trained as the trials were."""
+
+    key: str
+    val_acc: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A proposal broke a rule; no trial was spent on it."""
 
     rejection: Rejection
 
 
-Event = StudyOpened | SpaceCounted | Started | Trained | TrialEnded | FinalEnded | Rejected
+Event = (
+    StudyOpened
+    | SpaceCounted
+    | Started
+    | Trained
+    | TrialEnded
+    | FinalEnded
+    | ReferenceEnded
+    | Rejected
+)

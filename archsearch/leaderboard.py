@@ -11,13 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analyze import Analysis, analyze
 from archsearch.objective import pareto_front, score, seconds_to
-from archsearch.propose import distributions, full_knobs
+from archsearch.propose import distributions
 from archsearch.results import Entry, Epoch, Run, axes
-from archsearch.space import spec_of
+from archsearch.settings import filled, spec_of, told
 from archsearch.study import Study, StudyFolder
 
 ASKED = "asked"
 """The study attribute that says how many trials were asked for, and how many run side by side."""
+
+REFERENCE = "reference"
+"""The study attribute with the result of the spec that the search started from."""
 
 FINAL = "final:"
 """How the study attributes of final results begin."""
@@ -47,8 +50,8 @@ def history(trial: FrozenTrial) -> list[Epoch]:
 
 def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
     """The network that a trial's parameters stand for."""
-    knobs = full_knobs(config.space, trial.params)
-    return analyze(spec_of(knobs, f"{config.name}-{trial.number}"))
+    knobs = filled(config.space, trial.params)
+    return analyze(spec_of(config.space, knobs, f"{config.name}-{trial.number}"))
 
 
 def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list[Entry]:
@@ -117,6 +120,7 @@ def _entry(
         "final_train_seconds": _mean_seconds(finals),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "pareto": None,
+        "edits": "; ".join(told(config.space, trial.params)),
         "reason": "; ".join(filter(None, reasons)),
     }
 

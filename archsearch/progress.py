@@ -21,6 +21,7 @@ from archsearch.analyze import Analysis
 from archsearch.events import (
     Event,
     FinalEnded,
+    ReferenceEnded,
     Rejected,
     SpaceCounted,
     Started,
@@ -42,9 +43,9 @@ def stderr_console() -> Console:
 
 @dataclass
 class InFlight:
-    """A network in training."""
+    """A network in training; without a number, the reference."""
 
-    number: int
+    number: int | None
     about: str
     epochs: int
     final: bool
@@ -54,6 +55,8 @@ class InFlight:
     @property
     def label(self) -> str:
         """What it is called."""
+        if self.number is None:
+            return "reference"
         return f"{'finalist' if self.final else 'trial'} {self.number}"
 
 
@@ -110,6 +113,10 @@ class SearchState:
                 del self.in_flight[key]
                 told = reason if test_acc is None else f"{test_acc:.2%} of the test images"
                 return f"finalist {number}: {told}"
+            case ReferenceEnded(key=key, val_acc=val_acc, reason=reason):
+                del self.in_flight[key]
+                told = reason if val_acc is None else f"{val_acc:.2%} of the hold-out"
+                return f"reference, the spec itself: {told}"
             case Rejected(rejection=rejection):
                 self.rejected.update(rejection.rules)
                 return None
@@ -131,7 +138,7 @@ class SearchState:
         if final:
             about += f"; seed {event.final_seed}, all training images"
         at = self.in_flight[event.key] = InFlight(event.number, about, event.epochs, final)
-        if not final:
+        if event.number is not None and not final:
             self.curves[event.number] = []
         return f"{at.label} {about}" + (" (again, from its checkpoint)" if event.again else "")
 
@@ -140,7 +147,7 @@ class SearchState:
         at.done, at.figures = epoch.epoch, epoch_figures(epoch)
         seconds = self.final_epoch_seconds if event.final else self.trial_epoch_seconds
         seconds.append(epoch.train_seconds)
-        if epoch.val_acc is not None:
+        if at.number is not None and epoch.val_acc is not None:
             self.curves.setdefault(at.number, []).append(epoch.val_acc)
         return f"  {at.label} epoch {at.done}/{at.epochs} {at.figures}"
 
@@ -172,7 +179,7 @@ class SearchState:
         for at in self.in_flight.values():
             if at.final:
                 final_epochs -= at.done
-            else:
+            elif at.number is not None:
                 trial_epochs -= min(at.done, a_trial)
         # The trials of a search keep all workers busy; so few finalists may not.
         side_by_side = min(self.at_a_time, max(1, self.final_runs - self.finals_done))
@@ -290,7 +297,9 @@ class _Quiet:
 
     def event(self, event: Event) -> None:
         line = self.state.apply(event)
-        if line and isinstance(event, StudyOpened | SpaceCounted | TrialEnded | FinalEnded):
+        if line and isinstance(
+            event, StudyOpened | SpaceCounted | TrialEnded | FinalEnded | ReferenceEnded
+        ):
             self.note(line)
 
     def note(self, message: str) -> None:

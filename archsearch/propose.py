@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -17,8 +17,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, Verdict, judge
+from archsearch.draws import draw, trimmed
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.space import Knobs, Space, Value, knob_choices, spec_of
+from archsearch.neighbourhood import Neighbourhood
+from archsearch.settings import AnySpace, filled, knob_choices, spec_of
+from archsearch.space import Knobs, Value
 from archsearch.study import Sampler
 
 DUPLICATE = "duplicate"
@@ -39,7 +42,7 @@ class Rejection:
     verdict: Verdict | None
 
 
-def distributions(space: Space) -> dict[str, BaseDistribution]:
+def distributions(space: AnySpace) -> dict[str, BaseDistribution]:
     """Optuna's view of the knobs that have a choice; evenly spaced numbers keep their order."""
     return {
         name: _distribution(choices)
@@ -56,18 +59,12 @@ def _distribution(choices: tuple[Value, ...]) -> BaseDistribution:
     return CategoricalDistribution(choices)
 
 
-def full_knobs(space: Space, params: Mapping[str, Any]) -> dict[str, Value]:
-    """A trial's parameters with the knobs that have no choice filled in."""
-    return {
-        name: params[name] if len(choices) > 1 else choices[0]
-        for name, choices in knob_choices(space).items()
-    }
-
-
-def screen(knobs: Knobs, constraints: Constraints, name: str) -> tuple[Verdict | None, list[str]]:
+def screen(
+    space: AnySpace, knobs: Knobs, constraints: Constraints, name: str
+) -> tuple[Verdict | None, list[str]]:
     """What the analyzer says of a setting, and which rules it breaks."""
     try:
-        verdict = judge(analyze(spec_of(knobs, name)), constraints)
+        verdict = judge(analyze(spec_of(space, knobs, name)), constraints)
     except InputError:
         return None, [MISFIT]
     return verdict, [violation.rule for violation in verdict.violations]
@@ -79,13 +76,17 @@ class FeasibleSampler(BaseSampler):
 
     The random numbers of a trial follow from the seed and the trial's number alone, so a
     search that was interrupted proposes what it would have proposed.
+
+    Attributes:
+        starts: settings that random ones of a neighbourhood are near.
     """
 
-    space: Space
+    space: AnySpace
     constraints: Constraints
     config: Sampler
     seed: int
     on_rejection: Callable[[Rejection], None]
+    starts: Sequence[Knobs] = ()
     _distributions: dict[str, BaseDistribution] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,15 +121,18 @@ class FeasibleSampler(BaseSampler):
             # Where the inner sampler clings to what does not fit, chance takes over.
             sampler = inner if attempt < tries else fallback
             params = dict(sampler.sample_relative(study, trial, search_space))
-            for name, distribution in search_space.items():
-                if name not in params:
-                    params[name] = sampler.sample_independent(study, trial, name, distribution)
-            knobs = full_knobs(self.space, params)
-            verdict, rules = screen(knobs, self.constraints, f"trial-{trial.number}")
+            if isinstance(self.space, Neighbourhood):
+                knobs = self._near(self.space, params, rng)
+            else:
+                for name, distribution in search_space.items():
+                    if name not in params:
+                        params[name] = sampler.sample_independent(study, trial, name, distribution)
+                knobs = filled(self.space, params)
+            verdict, rules = screen(self.space, knobs, self.constraints, f"trial-{trial.number}")
             if verdict and not rules and verdict.analysis.spec_hash in taken:
                 rules = [DUPLICATE]
             if not rules:
-                return params
+                return {name: knobs[name] for name in search_space}
             counts.update(rules)
             self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
             if time.monotonic() - started > _MAX_SECONDS:
@@ -137,6 +141,15 @@ class FeasibleSampler(BaseSampler):
             f"{sum(counts.values()):,} proposals in a row held no new network within the limits "
             f"({told(counts)}); widen the space or relax the limit that rejects most"
         )
+
+    def _near(
+        self, space: Neighbourhood, params: Knobs, rng: np.random.Generator
+    ) -> dict[str, Value]:
+        """What a sampler proposes, brought near; a random setting where it leaves it to chance."""
+        if not params:
+            return draw(space, self.starts, rng)
+        start = self.starts[int(rng.integers(len(self.starts)))] if self.starts else {}
+        return trimmed(space, params, rng, start)
 
     def sample_independent(
         self,

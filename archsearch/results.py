@@ -68,6 +68,7 @@ class Entry:
         seconds_to_target: of training until the hold-out had the ranking recipe's target.
         pareto: whether no other trained network has at least its hold-out accuracy with at most
             its parameters and MACs, and is better in one; None where it was not trained to its end.
+        edits: what it differs in from the spec that the search started from.
     """
 
     rank: int
@@ -96,6 +97,7 @@ class Entry:
     final_train_seconds: float | None
     seconds_to_target: float | None
     pareto: bool | None
+    edits: str
     reason: str
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
@@ -12,13 +12,14 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
-from archsearch.accounting import account, advice
-from archsearch.analyze import Analysis
+from archsearch.accounting import advice
+from archsearch.analyze import Analysis, analyze
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, HopelessSpaceError, StudyError
 from archsearch.events import (
     Event,
     FinalEnded,
+    ReferenceEnded,
     Rejected,
     SpaceCounted,
     Started,
@@ -27,7 +28,8 @@ from archsearch.events import (
     TrialEnded,
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
-from archsearch.leaderboard import ASKED, analyze_trial, curves, final_name, leaderboard
+from archsearch.leaderboard import ASKED, REFERENCE, analyze_trial, curves, final_name, leaderboard
+from archsearch.neighbourhood import Neighbourhood
 from archsearch.objective import score
 from archsearch.propose import (
     FeasibleSampler,
@@ -37,8 +39,10 @@ from archsearch.propose import (
     taken_hashes,
 )
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
+from archsearch.settings import filled, shortened
 from archsearch.storage import open_study, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
+from archsearch.study_accounting import account_study
 
 MAX_ATTEMPTS = 3
 """A trial that was interrupted is tried again at most twice."""
@@ -83,7 +87,7 @@ def search(
             driver.count_space()
             driver.queue_start()
             driver.run_trials(trials)
-            driver.run_finals()
+            driver.run_others()
         except (KeyboardInterrupt, ArchsearchError):
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 driver.recover(blame=False)  # neither is the trials' fault
@@ -109,6 +113,7 @@ class _Driver:
             self.config.sampler,
             self.config.seed,
             self._reject,
+            self.config.start,
         )
         self.study = open_study(self.config, self.folder, self.storage, sampler)
         files.write_text(self.folder.study, study_toml(self.config))
@@ -157,7 +162,7 @@ class _Driver:
         """Say how much of the space is within the limits; refuse a hopeless one."""
         if any(trial.state in _COUNTED for trial in self._trials()):
             return
-        found = account(self.config.space, self.config.constraints, seed=self.config.seed)
+        found = account_study(self.config)
         self.notify(SpaceCounted(found))
         if found.hopeless:
             raise HopelessSpaceError(
@@ -166,16 +171,17 @@ class _Driver:
 
     def queue_start(self) -> None:
         """Queue the study's known good settings, once, if they are within the limits."""
-        free = distributions(self.config.space)
-        for i, knobs in enumerate(self.config.start):
-            verdict, rules = screen(knobs, self.config.constraints, "start")
+        space, free = self.config.space, distributions(self.config.space)
+        for i, start in enumerate(self.config.start):
+            knobs = filled(space, start)
+            verdict, rules = screen(space, knobs, self.config.constraints, "start")
             if verdict is None or rules:
                 raise StudyError(
                     f"start.{i} of the study breaks {', '.join(rules)}; change it or the limits"
                 )
             spec_hash = verdict.analysis.spec_hash
             if spec_hash not in taken_hashes(self.study):
-                params = {name: value for name, value in knobs.items() if name in free}
+                params = {name: knobs[name] for name in free}
                 self.study.enqueue_trial(params, user_attrs={"spec_hash": spec_hash})
 
     # Trials
@@ -278,46 +284,54 @@ class _Driver:
         target, params = self.config.recipe.target_accuracy, at.trial.user_attrs["params"]
         return score(self.config.objective, target, at.history, params)
 
-    # Finalists
+    # Beside the trials
 
-    def run_finals(self) -> None:
-        """Retrain the best on the whole training set and test each retraining once."""
-        best = [entry for entry in self.record() if entry.status == "trained"]
-        jobs = [
-            (entry, self.config.seed + i)
-            for entry in best[: self.config.finalists]
-            for i in range(self.config.final_seeds)
-            if final_name(entry.spec_hash, self.config.seed + i) not in self.study.user_attrs
-        ]
-        running: dict[str, tuple[Entry, Job, list[Epoch]]] = {}
-        while jobs or running:
-            while jobs and len(running) < self.executor.capacity:
-                entry, seed = jobs.pop(0)
-                analysis = self._analysis(entry.trial)
-                job = self._final_job(analysis, entry, seed)
-                running[job.key] = (entry, job, [])
-                epochs = job.recipe.epochs
-                self.notify(Started(job.key, entry.trial, analysis, epochs, final_seed=seed))
-                self.executor.submit(job)
+    def run_others(self) -> None:
+        """Train what the trials are held against, and retrain and test the best of them."""
+        others = [*self._reference(), *self._finalists()]
+        running: dict[str, _Other] = {}
+        while others or running:
+            while others and len(running) < self.executor.capacity:
+                other = others.pop(0)
+                running[other.job.key] = other
+                self.notify(other.started())
+                self.executor.submit(other.job)
             report = self.executor.next_report()
-            entry, job, history = running[report.key]
+            other = running[report.key]
             if isinstance(report, EpochDone):
-                history.append(report.epoch)
-                self.notify(Trained(report.key, report.epoch, final=True))
+                other.history.append(report.epoch)
+                self.notify(Trained(report.key, report.epoch, final=other.job.final))
                 continue
             del running[report.key]
-            test_acc = report.test_acc if isinstance(report, JobDone) else None
-            reason = report.reason if isinstance(report, JobFailed) else ""
-            result = {
-                "test_acc": test_acc,
-                "reason": reason,
-                "epochs": len(history),
-                "train_seconds": sum(epoch.train_seconds for epoch in history),
-                "run": asdict(self.executor.run_of(job.seed)),
-            }
-            self.study.set_user_attr(final_name(job.spec_hash, job.seed), result)
-            self.record()
-            self.notify(FinalEnded(job.key, entry.trial, test_acc, reason))
+            self._finish_other(other, report)
+
+    def _reference(self) -> Iterator[_Other]:
+        """The spec that the search started from, where it is no trial itself."""
+        space = self.config.space
+        if not isinstance(space, Neighbourhood) or REFERENCE in self.study.user_attrs:
+            return
+        analysis = analyze(space.base)
+        if analysis.spec_hash in taken_hashes(self.study):
+            return
+        job = Job(
+            key="reference",
+            spec_hash=analysis.spec_hash,
+            network=analysis.network,
+            recipe=self.config.recipe,
+            seed=self.config.seed,
+            folder=self.folder.reference,
+            final=False,
+        )
+        yield _Other(job, analysis, REFERENCE)
+
+    def _finalists(self) -> Iterator[_Other]:
+        best = [entry for entry in self.record() if entry.status == "trained"]
+        for entry in best[: self.config.finalists]:
+            for seed in range(self.config.seed, self.config.seed + self.config.final_seeds):
+                name = final_name(entry.spec_hash, seed)
+                if name not in self.study.user_attrs:
+                    analysis = self._analysis(entry.trial)
+                    yield _Other(self._final_job(analysis, entry, seed), analysis, name, entry)
 
     def _final_job(self, analysis: Analysis, entry: Entry, seed: int) -> Job:
         return Job(
@@ -329,6 +343,26 @@ class _Driver:
             folder=self.folder.trial(analysis.spec_hash) / f"final-{seed}",
             final=True,
         )
+
+    def _finish_other(self, other: _Other, report: JobDone | JobFailed) -> None:
+        reason = report.reason if isinstance(report, JobFailed) else ""
+        result = {
+            "reason": reason,
+            "epochs": len(other.history),
+            "train_seconds": sum(epoch.train_seconds for epoch in other.history),
+            "run": asdict(self.executor.run_of(other.job.seed)),
+        }
+        event: Event
+        if other.entry is None:
+            done = isinstance(report, JobDone) and other.history
+            result["val_acc"] = val_acc = other.history[-1].val_acc if done else None
+            event = ReferenceEnded(other.job.key, val_acc, reason)
+        else:
+            result["test_acc"] = test_acc = report.test_acc if isinstance(report, JobDone) else None
+            event = FinalEnded(other.job.key, other.entry.trial, test_acc, reason)
+        self.study.set_user_attr(other.name, result)
+        self.record()
+        self.notify(event)
 
     def _analysis(self, number: int) -> Analysis:
         return analyze_trial(self._trials()[number], self.config)
@@ -349,6 +383,7 @@ class _Driver:
     def _reject(self, rejection: Rejection) -> None:
         self._rejections += 1
         analysis = rejection.verdict.analysis if rejection.verdict else None
+        knobs = shortened(self.config.space, rejection.knobs)
         row = {
             "proposal": self._rejections,
             "trial": rejection.trial,
@@ -357,7 +392,7 @@ class _Driver:
             "params": analysis.params if analysis else "",
             "receptive_field": axes(analysis.receptive_field) if analysis else "",
             "macs": analysis.macs if analysis else "",
-            "knobs": " ".join(f"{name}={value}" for name, value in rejection.knobs.items()),
+            "knobs": " ".join(f"{name}={value}" for name, value in knobs.items()),
         }
         files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
         self.notify(Rejected(rejection))
@@ -371,6 +406,27 @@ class _Running:
     trial: Trial
     job: Job
     history: list[Epoch] = field(default_factory=list)
+
+
+@dataclass
+class _Other:
+    """A training beside the trials: the reference's, or with `entry` a finalist's.
+
+    Attributes:
+        name: the study attribute that keeps its result.
+    """
+
+    job: Job
+    analysis: Analysis
+    name: str
+    entry: Entry | None = None
+    history: list[Epoch] = field(default_factory=list)
+
+    def started(self) -> Started:
+        """What to tell as it goes into training."""
+        number, seed = (self.entry.trial, self.job.seed) if self.entry else (None, None)
+        epochs = self.job.recipe.epochs
+        return Started(self.job.key, number, self.analysis, epochs, final_seed=seed)
 
 
 def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, int]:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from archsearch.errors import Problem, shown
 from archsearch.spec import ActivationKind, Frozen, Spec
 
 Entry = Literal["conv", "depthwise_separable"]
@@ -90,24 +89,6 @@ def knob_choices(space: Space) -> dict[str, tuple[Value, ...]]:
             choices[f"{block}.{knob}"] = tuple(getattr(getattr(space, block), knob))
     choices["activation"] = tuple(space.activation)
     return choices
-
-
-def setting_problems(space: Space, knobs: Knobs, place: str) -> list[Problem]:
-    """Why `knobs` is not a setting of `space`."""
-    choices = knob_choices(space)
-    problems = [
-        Problem(f"{place}.{name}", "unknown-knob", f"no such knob; choose {', '.join(choices)}")
-        for name in knobs
-        if name not in choices
-    ]
-    for name, values in choices.items():
-        if name not in knobs:
-            problems.append(Problem(f"{place}.{name}", "missing", "is required and not there"))
-        elif knobs[name] not in values:
-            told = ", ".join(map(str, values))
-            message = f"must be one of the space's choices ({told}), got {shown(knobs[name])}"
-            problems.append(Problem(f"{place}.{name}", "choice", message))
-    return problems
 
 
 def spec_of(knobs: Knobs, name: str) -> Spec:

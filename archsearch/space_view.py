@@ -24,10 +24,10 @@ def accounting_data(name: str, accounting: Accounting) -> dict[str, Any]:
 
 def accounting_page(name: str, accounting: Accounting) -> Page:
     """Size, shares by limit, distributions, and what helps."""
-    knobs = len({choice.knob for choice in accounting.choices})
+    choices: Page = [_choices(accounting), Line("")] if accounting.choices else []
     return [
         Line(
-            f"{name}  {accounting.settings:,} settings of {knobs} knobs, "
+            f"{name}  {accounting.settings:,} settings of {accounting.knobs} knobs, "
             f"at most {accounting.networks:,} different networks",
             "bold",
         ),
@@ -36,8 +36,7 @@ def accounting_page(name: str, accounting: Accounting) -> Page:
         Line(""),
         _distributions(accounting),
         Line(""),
-        _choices(accounting),
-        Line(""),
+        *choices,
         *(Line(f"note: {line}", "yellow") for line in advice(accounting)),
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_CHANNELS = 1_000_000
 MAX_PIXELS = 16_384
@@ -28,6 +28,21 @@ AmountPair = Amount | tuple[Amount, Amount]
 NormKind = Literal["batch", "group", "layer"]
 ActivationKind = Literal["relu", "gelu", "silu", "hardswish", "leaky_relu"]
 DropoutKind = Literal["element", "channel"]
+
+
+def null_if_false(value: object) -> object:
+    """TOML has no null, so there `false` says that something is left out or switched off."""
+    return None if value is False else value
+
+
+NormOrNone = Annotated[
+    NormKind | None,
+    BeforeValidator(null_if_false, json_schema_input_type=NormKind | Literal[False] | None),
+]
+ActivationOrNone = Annotated[
+    ActivationKind | None,
+    BeforeValidator(null_if_false, json_schema_input_type=ActivationKind | Literal[False] | None),
+]
 DEFAULT_NUM_GROUPS = 8
 
 
@@ -47,10 +62,10 @@ class _ConvFields(Frozen):
     dilation: SizePair = 1
     bias: Flag | None = None
     """null: a bias only where no norm follows."""
-    norm: NormKind | None = "batch"
+    norm: NormOrNone = "batch"
     num_groups: Channels = DEFAULT_NUM_GROUPS
     """Groups of `norm: "group"`; must divide the channels."""
-    activation: ActivationKind | None = "relu"
+    activation: ActivationOrNone = "relu"
     dropout: Probability = 0.0
     dropout_kind: DropoutKind = "element"
     order: Literal["norm_act", "act_norm"] = "norm_act"

@@ -10,9 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch import files
 from archsearch.errors import ArchsearchError, StudyError
+from archsearch.gain import Gain, gain_of
 from archsearch.leaderboard import ASKED, FINAL, analyze_trial, curves, is_whole, leaderboard
 from archsearch.parse import from_toml, read_text
 from archsearch.progress import SHOWN_BEST, InFlight, SearchState, network_figures
+from archsearch.results import Entry
 from archsearch.storage import storage_errors
 from archsearch.study import Study, StudyFolder
 
@@ -23,11 +25,13 @@ class Status:
 
     Attributes:
         holder: the process that is at work there; None where nobody is.
+        gain: over the spec that the search started from, if it started from one.
     """
 
     config: Study
     holder: str | None
     state: SearchState
+    gain: Gain | None
 
 
 def read_study(folder: StudyFolder) -> Study:
@@ -57,11 +61,14 @@ def status(folder: StudyFolder, storage: str | None = None) -> Status:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(folder):
         study = optuna.load_study(study_name=config.name, storage=storage or folder.storage)
-        return Status(config, files.holder(folder.path), _state(study, config, folder))
+        entries = leaderboard(study, config, folder)
+        state = _state(study, config, folder, entries)
+        return Status(config, files.holder(folder.path), state, gain_of(study, config, entries))
 
 
-def _state(study: optuna.Study, config: Study, folder: StudyFolder) -> SearchState:
-    entries = leaderboard(study, config, folder)
+def _state(
+    study: optuna.Study, config: Study, folder: StudyFolder, entries: list[Entry]
+) -> SearchState:
     trials = study.get_trials(deepcopy=False)
     asked = study.user_attrs.get(ASKED, {})
     done = [entry for entry in entries if entry.status != "failed"]

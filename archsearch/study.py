@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,12 +13,15 @@ from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, InputError, Problem
+from archsearch.neighbourhood import Neighbourhood
 from archsearch.objective import ObjectiveName
 from archsearch.parse import from_toml, read_text
 from archsearch.recipe import Recipe
+from archsearch.resolve import resolve
+from archsearch.settings import AnySpace, setting_problems
 from archsearch.shipped_recipes import NamedRecipe
-from archsearch.space import Space, setting_problems
-from archsearch.spec import Frozen
+from archsearch.space import Space
+from archsearch.spec import Frozen, Input, Spec
 
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Several = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
@@ -57,9 +61,12 @@ class Study(Frozen):
     """accuracy: of the hold-out. params, time: the smallest network, or the fewest training
     seconds, at the ranking recipe's target accuracy."""
     constraints: Constraints = Constraints()
-    space: Space = Space()
+    space: AnySpace = Space()
+    """Choices for four blocks; or, with `base`, a spec, and how many of its edits (`max_edits`) a
+    network may have: `archsearch search --from` writes such a study."""
     start: Annotated[tuple[dict[str, StrictInt | str], ...], Field(max_length=1_000)] = ()
-    """Settings of the space that are known to be good: tried first, held to the same limits."""
+    """Settings of the space that are known to be good: tried first, held to the same limits. Of a
+    spec's neighbourhood they say their edits alone."""
     recipe: NamedRecipe = Recipe(epochs=3)
     """For ranking, on nine tenths of the training set; the last tenth scores."""
     final_recipe: NamedRecipe = Recipe(epochs=10)
@@ -77,21 +84,37 @@ def study_toml(study: Study) -> str:
     return tomli_w.dumps(_plain(study))
 
 
-def _plain(record: BaseModel) -> dict[str, Any]:
-    """A record as TOML can hold it: what is switched off is false, what is absent is left out."""
+def _plain(record: BaseModel, *, every: bool = True) -> dict[str, Any]:
+    """A record as TOML can hold it: what is switched off is false, what is absent is left out.
+
+    Args:
+        record: to write.
+        every: also the fields that its author did not write; a spec's would fill pages.
+    """
     plain: dict[str, Any] = {}
     for name, field in type(record).model_fields.items():
         value = getattr(record, name)
+        if not every and name not in record.model_fields_set:
+            continue
         if isinstance(value, BaseModel):
-            plain[name] = _plain(value)
+            plain[name] = _plain(value, every=every and not isinstance(value, Spec))
         elif value is not None:
-            plain[name] = value
+            plain[name] = value if every else _listed(value)
         elif field.default is not None:
             plain[name] = False
     return plain
 
 
+def _listed(value: object) -> object:
+    """A value of a spec; layers, and branches of them, are lists of records."""
+    if isinstance(value, tuple):
+        return [_listed(item) for item in value]
+    return _plain(value, every=False) if isinstance(value, BaseModel) else value
+
+
 DEFAULT_STUDY = "cifar10-200k"
+CLASSES = 10
+"""Of both data sets, whose images are `Input()`s."""
 
 
 def shipped_studies() -> list[str]:
@@ -106,17 +129,38 @@ def sound(study: Study, source: str) -> Study:
     Raises:
         InputError: they do not.
     """
-    problems = [
-        problem
-        for i, knobs in enumerate(study.start)
-        for problem in setting_problems(study.space, knobs, f"start.{i}")
-    ]
+    problems = []
+    if isinstance(study.space, Neighbourhood):
+        problems += [
+            problem._replace(place=f"space.base.{problem.place}")
+            for problem in base_problems(study.space.base, study.dataset)
+        ]
+    if not problems:
+        problems += [
+            problem
+            for i, knobs in enumerate(study.start)
+            for problem in setting_problems(study.space, knobs, f"start.{i}")
+        ]
     if study.objective != "accuracy" and study.recipe.target_accuracy is None:
         message = f"is needed by objective {study.objective}; give the accuracy to reach"
         problems.append(Problem("recipe.target_accuracy", "missing", message))
     if problems:
         raise InputError(source, problems)
     return study
+
+
+def base_problems(base: Spec, dataset: str) -> Iterator[Problem]:
+    """Why a spec cannot be searched around: its shapes, or images that it is not for."""
+    try:
+        resolve(base)
+    except InputError as error:
+        yield from error.problems
+    if base.input != Input():
+        size = f"{base.input.channels}x{base.input.height}x{base.input.width}"
+        yield Problem("input", "dataset", f"must be 3x32x32 for {dataset}, got {size}")
+    if base.classes != CLASSES:
+        message = f"must be {CLASSES} for {dataset}, got {base.classes:,}"
+        yield Problem("classes", "dataset", message)
 
 
 def load_study(name_or_path: str) -> Study:
@@ -164,6 +208,11 @@ class StudyFolder:
     def storage(self) -> str:
         """Optuna's URL of the study's own database."""
         return f"sqlite:///{self.path / 'study.db'}"
+
+    @property
+    def reference(self) -> Path:
+        """The folder of the spec that the search started from, where it is no trial."""
+        return self.path / "reference"
 
     def trial(self, spec_hash: str) -> Path:
         """The folder of one network."""

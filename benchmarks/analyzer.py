@@ -34,10 +34,9 @@ from archsearch.device import choose
 from archsearch.network import Network
 from archsearch.parse import from_json
 from archsearch.screen import Screen
-from archsearch.space import knob_choices, spec_data
+from archsearch.space import Space, knob_choices, spec_data
 from archsearch.space_table import draw, look_up, tabulate
 from archsearch.spec import Spec
-from archsearch.study import DEFAULT_STUDY, load_study
 
 SEED = 0
 SPECS = 300
@@ -144,7 +143,7 @@ def settings(rng: random.Random, width: int) -> Layer:
 
 def draw_candidates(count: int) -> list[str]:
     """Different candidates of the default study's space that have twelve convolutions."""
-    space = load_study(DEFAULT_STUDY).space
+    space = Space()
     choices = knob_choices(space)
     rng = np.random.default_rng(SEED)
     texts: dict[str, None] = {}
@@ -191,7 +190,7 @@ def parse_alone(cases: Sequence[Case]) -> list[int]:
 
 def vectorised() -> Contender:
     """Candidates of the default study's space as arrays."""
-    space = load_study(DEFAULT_STUDY).space
+    space = Space()
     picks = draw(space, CANDIDATES, np.random.default_rng(SEED))
     table = tabulate(space)
 

@@ -16,10 +16,10 @@ from archsearch import files
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.propose import full_knobs
 from archsearch.results import Entry, Epoch, Run
 from archsearch.search import search
-from archsearch.space import BlockSpace, Space, knob_choices
+from archsearch.settings import filled, knob_choices
+from archsearch.space import BlockSpace, Space
 from archsearch.status import status
 from archsearch.study import Study, StudyFolder, load_study
 
@@ -325,7 +325,7 @@ def test_a_driver_that_dies_while_it_asks_leaves_a_study_that_goes_on(
     known = optuna.load_study(
         study_name="test", storage=StudyFolder(tmp_path / "before" / "study").storage
     ).trials[int(row["trial"])]
-    config = demo(start=(full_knobs(demo().space, known.params),), finalists=0)
+    config = demo(start=(filled(demo().space, known.params),), finalists=0)
     asked, suggest = 0, optuna.trial.Trial._suggest
 
     def dies(self: optuna.trial.Trial, *args: Any) -> Any:

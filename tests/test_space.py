@@ -18,9 +18,9 @@ from archsearch.propose import (
     FeasibleSampler,
     Rejection,
     distributions,
-    full_knobs,
     screen,
 )
+from archsearch.settings import filled
 from archsearch.space import BlockSpace, Space, knob_choices, spec_of
 from archsearch.study import Sampler, Study, load_study, shipped_studies, study_toml
 
@@ -102,8 +102,8 @@ def proposals(kind: str, count: int, seed: int) -> tuple[list[dict[str, Any]], l
     drawn = []
     for i in range(count):
         trial = study.ask(distributions(study_file.space))
-        knobs = full_knobs(study_file.space, trial.params)
-        verdict, rules = screen(knobs, study_file.constraints, "x")
+        knobs = filled(study_file.space, trial.params)
+        verdict, rules = screen(study_file.space, knobs, study_file.constraints, "x")
         assert verdict is not None
         assert rules == []
         trial.set_user_attr("spec_hash", verdict.analysis.spec_hash)
@@ -134,7 +134,7 @@ def test_a_space_with_nothing_new_left_gives_up_and_says_why() -> None:
     def exhaust() -> None:
         for _ in range(17):
             trial = study.ask(distributions(space))
-            analysis = analyze(spec_of(full_knobs(space, trial.params), "x"))
+            analysis = analyze(spec_of(filled(space, trial.params), "x"))
             trial.set_user_attr("spec_hash", analysis.spec_hash)
             study.tell(trial, 0.0)
 

@@ -47,6 +47,24 @@ def search(
     study: Annotated[
         str, typer.Argument(metavar="[STUDY]", help="A study file, or a shipped study's name.")
     ] = "cifar10-200k",
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SPEC",
+            help="Search near this spec (`-`: standard input) instead of the study's space, within "
+            "the study's limits even where the spec is not; say what changed and what it gained.",
+        ),
+    ] = None,
+    max_edits: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100,
+            help="With --from: edits that a network may have; 6, or more to meet the limits, "
+            "unless given.",
+        ),
+    ] = None,
     trials: Annotated[
         int, typer.Option(min=1, help="Networks to train in all, over restarts.")
     ] = 50,
@@ -100,9 +118,16 @@ def search(
     from archsearch.worker import Place
 
     config = load_study(study)
+    if dataset:
+        config = _with(config, {"dataset": dataset.value})
+    if from_ is not None:
+        config = _near(config, from_, max_edits)
+    elif max_edits is not None:
+        raise typer.BadParameter(
+            "is about the spec of --from; give that too", param_hint="--max-edits"
+        )
     given = {
         "name": name,
-        "dataset": dataset.value if dataset else None,
         "seed": seed,
         "objective": objective.value if objective else None,
         "sampler": config.sampler.model_copy(update={"kind": sampler.value}) if sampler else None,
@@ -125,12 +150,36 @@ def _with(config: Study, changes: dict[str, Any]) -> Study:
     return sound(from_mapping(Study, fields | changes, source), source)
 
 
+def _near(config: Study, path: str, max_edits: int | None) -> Study:
+    """The study with the neighbourhood of a spec instead of its own space."""
+    from archsearch.errors import InputError, one_line
+    from archsearch.mend import study_near
+    from archsearch.parse import from_json, read_text, source_name
+    from archsearch.progress import stderr_console
+    from archsearch.settings import told
+    from archsearch.spec import Spec
+
+    source = source_name(path)
+    spec = from_json(Spec, read_text(path), source)
+    try:
+        near = study_near(config, spec, max_edits)
+    except InputError as error:
+        raise error.named(source) from error
+    if edits := told(near.space, near.start[0]):
+        line = f"{spec.name} is outside the limits; the first trial is within: {'; '.join(edits)}"
+        stderr_console().print(one_line(line), markup=False, soft_wrap=True)
+    return near
+
+
 def _search(
     config: Study, trials: int, storage: str | None, place: Place, workers: int | None
 ) -> int:
     from archsearch import search as driver
     from archsearch.cli.leaderboard import print_leaderboard
+    from archsearch.cli.terminal import show
+    from archsearch.gain import gain_page
     from archsearch.progress import SearchState, search_progress, stderr_console
+    from archsearch.status import status
     from archsearch.study import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
@@ -164,6 +213,8 @@ def _search(
         )
         return 130
     print_leaderboard(folder.leaderboard)
+    if gain := status(folder, storage).gain:
+        show(gain_page(gain))
     reached = [entry for entry in entries if entry.reached_target]
     target = config.final_recipe.target_accuracy
     if target is not None and config.finalists:
@@ -202,16 +253,16 @@ def _executor(
 def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> int:
     import sys
 
-    from archsearch.accounting import account
     from archsearch.cli.terminal import show
     from archsearch.machine import threads_each
     from archsearch.progress import clock
     from archsearch.space_view import accounting_page
     from archsearch.study import study_toml
+    from archsearch.study_accounting import account_study
     from archsearch.workers import default_workers
 
     sys.stdout.write(study_toml(config) + "\n")
-    accounting = account(config.space, config.constraints, seed=config.seed)
+    accounting = account_study(config)
     show(accounting_page(config.name, accounting))
     if accounting.hopeless:
         return 1

@@ -24,12 +24,12 @@ def space(
 
     Exit status: 0, or 1 where nothing keeps the limits.
     """
-    from archsearch.accounting import account
     from archsearch.space_view import accounting_data, accounting_page
     from archsearch.study import load_study
+    from archsearch.study_accounting import account_study
 
     loaded = load_study(study)
-    accounting = account(loaded.space, loaded.constraints, seed=loaded.seed)
+    accounting = account_study(loaded)
     if output == TableOrJson.json:
         sys.stdout.write(json.dumps(accounting_data(loaded.name, accounting), indent=2) + "\n")
     else:

@@ -22,6 +22,8 @@ def status(
     from rich.console import Console
     from rich.text import Text
 
+    from archsearch.cli.terminal import show
+    from archsearch.gain import gain_page
     from archsearch.status import status as read
     from archsearch.study import StudyFolder
 
@@ -30,4 +32,6 @@ def status(
     told = f"{found.holder} is at work" if found.holder else "nobody is at work"
     console.print(Text(f"study {found.config.name} in {folder}: {told}"), soft_wrap=True)
     console.print(found.state.draw(), soft_wrap=True)
+    if found.gain:
+        show(gain_page(found.gain))
     raise typer.Exit(0)

@@ -1,0 +1,181 @@
+"""What can be changed about one layer: its knobs, their choices, and the words that tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from archsearch import ops
+from archsearch import spec as s
+from archsearch.edited import CONVOLUTIONS, Convolution, Value, ends_branch, lacks, strided_kernel
+from archsearch.ties import Around
+
+Choices = dict[Value, str]
+"""What a knob can be, each with the words that tell it."""
+_TIMES = ("left out", "once", "twice", "three times")
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One thing that can be changed.
+
+    Attributes:
+        where: the layer, as its block and its number there; or the network.
+        kind: of edit.
+        as_is: what it is in the spec.
+        place: of its layer, as messages about the spec have it; "" where it is no one layer's.
+    """
+
+    where: str
+    kind: str
+    choices: Choices
+    as_is: Value
+    place: str = ""
+
+    @property
+    def name(self) -> str:
+        """Which it is, of all of the spec's."""
+        return f"{self.where}.{self.kind}"
+
+    def told(self, value: Value) -> str:
+        """The edit in words."""
+        return f"{self.where}: {self.choices[self.as_is]} -> {self.choices[value]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A layer where it stands.
+
+    Attributes:
+        label: its place as a person would say it: its block's name and its number there.
+        after: the layers that follow it in its list.
+        branch: whether it is inside of a residual or a parallel.
+    """
+
+    layer: s.Layer
+    place: str
+    label: str
+    after: tuple[s.Layer, ...]
+    branch: bool
+
+
+def sites(
+    layers: tuple[s.Layer, ...], place: str, label: str, *, branch: bool = False
+) -> Iterator[Site]:
+    """Every layer of a list, and those inside of them."""
+    for i, layer in enumerate(layers):
+        at, called = f"{place}.{i}", f"{label}.{i}"
+        yield Site(layer, at, called, layers[i + 1 :], branch)
+        if isinstance(layer, s.Residual):
+            yield from sites(layer.body, f"{at}.body", f"{called}.body", branch=True)
+        elif isinstance(layer, s.Parallel):
+            for j, inside in enumerate(layer.branches):
+                below = f"branches.{j}"
+                yield from sites(inside, f"{at}.{below}", f"{called}.{below}", branch=True)
+
+
+def layer_knobs(site: Site, around: Around | None) -> Iterator[Knob]:
+    """A layer's knobs, but for its width, which others may share.
+
+    Args:
+        site: the layer.
+        around: the maps around it; None where it does nothing.
+    """
+
+    def knob(kind: str, choices: Choices, as_is: Value) -> Knob:
+        return Knob(site.label, kind, choices, as_is, site.place)
+
+    layer = site.layer
+    keeps_shape = around is not None and around.keeps_shape
+    again = isinstance(layer, CONVOLUTIONS) or (isinstance(layer, s.Residual) and keeps_shape)
+    yield knob("depth", dict(enumerate(_TIMES if again else _TIMES[:2])), 1)
+    if isinstance(layer, s.Residual) and not site.branch:
+        yield knob("residual", {"residual": "residual", "plain": "no residual"}, "residual")
+    if isinstance(layer, CONVOLUTIONS):
+        for kind, (choices, as_is) in _convolution_choices(layer, site, keeps_shape).items():
+            yield knob(kind, choices, as_is)
+
+
+def _convolution_choices(
+    layer: Convolution, site: Site, keeps_shape: bool
+) -> dict[str, tuple[Choices, Value]]:
+    """By kind of edit, its choices and which of them the layer has."""
+    # Of a 1x1 kernel, dilation and being separable change little; but another edit may widen it.
+    found: dict[str, tuple[Choices, Value]] = {
+        "kernel": _numbers(layer.kernel_size, _kernels(layer), _cross),
+        "dilation": _numbers(layer.dilation, (1, 2), lambda d: f"dilation {_text(d)}"),
+    }
+    if isinstance(layer, s.DepthwiseSeparable) or layer.groups == 1:
+        found["op"] = {op: op for op in ("conv", "depthwise_separable")}, layer.op
+    if (padding := _other_padding(layer)) is not None:
+        found["padding"] = {padding: f"padding {padding}", "same": "padding same"}, padding
+    if not site.branch:
+        found["downsampling"] = _downsampling(layer)
+        if keeps_shape:
+            found["residual"] = {"plain": "no residual", "residual": "in a residual"}, "plain"
+    if not ends_branch(site.after, branch=site.branch):
+        if lacks(s.Norm, layer, site.after):
+            found["norm"] = {"none": "no norm", "batch": "batch norm"}, "none"
+        if lacks(s.Activation, layer, site.after):
+            kinds: Choices = {"none": "no activation"}
+            kinds |= {kind: kind for kind in ("relu", "silu")}
+            found["activation"] = kinds, "none"
+    return found
+
+
+def _numbers(
+    as_is: s.SizePair, usual: tuple[int, ...], words: Callable[[s.SizePair], str]
+) -> tuple[Choices, Value]:
+    """Usual choices beside what there is, which may be a pair."""
+    height, width = ops.pair(as_is)
+    if height != width:
+        text = _text(as_is)
+        return {text: words(as_is), **{value: words(value) for value in usual}}, text
+    return {value: words(value) for value in sorted({height, *usual})}, height
+
+
+def _kernels(layer: Convolution) -> tuple[int, ...]:
+    """Those under which the layer's stride passes over no cell."""
+    return tuple(size for size in (1, 3, 5) if size >= max(ops.pair(layer.stride)))
+
+
+def _other_padding(layer: Convolution) -> str | None:
+    """The padding in words where it is another than "same"."""
+    kernel, dilation = ops.pair(layer.kernel_size), ops.pair(layer.dilation)
+    same = ops.conv_padding("same", kernel, dilation)
+    pointwise = ops.pair(getattr(layer, "pointwise_padding", 0))
+    if ops.conv_padding(layer.padding, kernel, dilation) == same and pointwise == (0, 0):
+        return None
+    told = layer.padding if isinstance(layer.padding, str) else _text(layer.padding)
+    return told if pointwise == (0, 0) else f"{told}, pointwise {_text(pointwise)}"
+
+
+def _downsampling(layer: Convolution) -> tuple[Choices, Value]:
+    kernel = _cross(layer.kernel_size)
+    strided = max(ops.pair(layer.stride)) > 1
+    stride: s.SizePair = layer.stride if strided else 2
+    wide = layer.model_copy(update={"stride": stride})
+    enough = all(
+        k >= at for k, at in zip(ops.pair(layer.kernel_size), ops.pair(stride), strict=True)
+    )
+    kept = kernel if enough else _cross(strided_kernel(wide))
+    choices: Choices = {
+        "none": f"{kernel} stride 1",
+        "stride": f"{kept} stride {_text(stride)}",
+        "max_pool": f"{kernel} stride 1, max pool {_cross(stride)}",
+    }
+    if not strided:
+        return choices, "none"
+    if enough:
+        return choices, "stride"
+    return {"skip": f"{kernel} stride {_text(stride)}", **choices}, "skip"
+
+
+def _text(value: s.SizePair) -> str:
+    height, width = ops.pair(value)
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def _cross(value: s.SizePair) -> str:
+    height, width = ops.pair(value)
+    return f"{height}x{width}"

@@ -1,0 +1,166 @@
+"""The fewest edits that bring a spec within limits, and the study that starts from them."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from archsearch.analyze import analyze
+from archsearch.constraints import ActiveRules, Constraints, Violation, active_rules, violations
+from archsearch.edits import apply, knobs_of
+from archsearch.errors import HopelessSpaceError, InputError
+from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
+from archsearch.resolve import resolve
+from archsearch.space import Value
+from archsearch.spec import Spec
+from archsearch.study import Study, base_problems
+from archsearch.totals import Totals
+
+_KEPT = 12
+"""Settings that are gone on from, of each number of edits."""
+_MOST_LAYERS = 500_000
+"""Looked at in all, which takes half a minute."""
+
+ROOM = 3
+"""Edits that are left to a search beside those that bring its spec within the limits."""
+
+Edits = dict[str, Value]
+
+
+def study_near(study: Study, spec: Spec, max_edits: int | None = None) -> Study:
+    """`study` with the neighbourhood of `spec` as its space, and where to start in it.
+
+    Args:
+        study: of which all but the name, space and starts stays.
+        spec: to search around.
+        max_edits: of a network; unless given, what brings `spec` within the limits and `ROOM`
+            more, or `MAX_EDITS` if that is more.
+
+    Raises:
+        InputError: `spec` is none, or not for the study's images.
+        HopelessSpaceError: nothing near it was found within the limits.
+    """
+    if problems := list(base_problems(spec, study.dataset)):
+        raise InputError(spec.name, problems)
+    start = mend(Neighbourhood(base=spec, max_edits=max_edits or MAX_EDITS), study.constraints)
+    space = Neighbourhood(base=spec, max_edits=max_edits or max(MAX_EDITS, len(start) + ROOM))
+    update = {"name": f"{_folder_name(spec.name)}-near", "space": space, "start": (start,)}
+    return study.model_copy(update=update)
+
+
+def mend(space: Neighbourhood, constraints: Constraints) -> Edits:
+    """The fewest edits with which the spec breaks no limit; none where it breaks none.
+
+    A beam search: of each number of edits, the settings nearest to the limits are gone on from.
+    Of several that keep them, the one whose size and reach change least.
+
+    Raises:
+        HopelessSpaceError: none were found within `max_edits`.
+    """
+    search = _Search(space.base, active_rules(constraints), analyze(space.base).totals)
+    kept = [search.at({}, search.totals)]
+    best = kept[0]
+    left = _MOST_LAYERS // sum(1 for _ in resolve(space.base).nodes())
+    for _ in range(space.max_edits):
+        if not best.distance:
+            break
+        found = list(islice(search.one_more(kept), left))
+        left -= len(found)
+        kept = sorted(found, key=_order)[:_KEPT]
+        best = min([best, *kept], key=_order)
+    if best.distance:
+        raise HopelessSpaceError(_hopeless(space, search, best))
+    return dict(best.edits)
+
+
+class _At(NamedTuple):
+    """A setting where it is: first of all how far from the limits, 0 within them.
+
+    Attributes:
+        change: of size and reach, against the spec.
+        edits: sorted by knob.
+    """
+
+    distance: float
+    change: float
+    edits: tuple[tuple[str, Value], ...]
+    totals: Totals
+
+    @property
+    def order(self) -> tuple[float, float, str]:
+        """Which comes first; what is equally good is told apart by its text."""
+        return self.distance, self.change, str(self.edits)
+
+
+_order = operator.attrgetter("order")
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    base: Spec
+    rules: ActiveRules
+    totals: Totals
+
+    def at(self, edits: Edits, totals: Totals) -> _At:
+        distance = sum(_excess(broken) for broken in violations(totals, self.rules))
+        return _At(distance, _change(totals, self.totals), tuple(sorted(edits.items())), totals)
+
+    def one_more(self, settings: Sequence[_At]) -> Iterator[_At]:
+        """Every setting with one edit more, once."""
+        met = set()
+        for before in settings:
+            edits = dict(before.edits)
+            for knob in knobs_of(self.base).values():
+                for value in knob.choices if knob.name not in edits else ():
+                    more = {**edits, knob.name: value}
+                    key = frozenset(more.items())
+                    if value != knob.as_is and key not in met:
+                        met.add(key)
+                        if totals := _totals(self.base, more):
+                            yield self.at(more, totals)
+
+
+def _totals(base: Spec, edits: Edits) -> Totals | None:
+    try:
+        return analyze(apply(base, edits, base.name)).totals
+    except InputError:
+        return None
+
+
+def _excess(broken: Violation) -> float:
+    """How far beyond a limit, as the logarithm of a factor; 1 for a trait that is not there."""
+    if isinstance(broken.limit, bool):
+        return 1.0
+    return _factor(broken.actual, broken.limit) or 1.0
+
+
+def _change(totals: Totals, base: Totals) -> float:
+    pairs = [(totals.params, base.params), (totals.macs, base.macs)]
+    pairs += zip(totals.receptive_field, base.receptive_field, strict=True)
+    return sum(_factor(now, before) for now, before in pairs)
+
+
+def _factor(one: int, other: int) -> float:
+    return abs(math.log(max(1, one) / max(1, other)))
+
+
+def _hopeless(space: Neighbourhood, search: _Search, best: _At) -> str:
+    def told(totals: Totals) -> str:
+        return "; ".join(broken.message for broken in violations(totals, search.rules))
+
+    broken = ", ".join(broken.rule for broken in violations(best.totals, search.rules))
+    return (
+        f"{space.base.name}: no network within {space.max_edits} edits was found that keeps "
+        f"{broken} and the other limits ({told(search.totals)}); the nearest: {told(best.totals)}. "
+        "Allow more edits (--max-edits) or relax the limits"
+    )
+
+
+def _folder_name(name: str) -> str:
+    """A spec's name as one that a folder may have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80] or "spec"

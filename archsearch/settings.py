@@ -1,0 +1,92 @@
+"""Settings of a search space, whichever of the two kinds it is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Discriminator, Tag
+
+from archsearch import edits, space
+from archsearch.errors import Problem, shown
+from archsearch.neighbourhood import Neighbourhood
+from archsearch.space import Knobs, Space, Value
+from archsearch.spec import Spec
+
+
+def _kind(value: object) -> str:
+    near = isinstance(value, Neighbourhood) or (
+        isinstance(value, dict) and bool(value.keys() & Neighbourhood.model_fields.keys())
+    )
+    return "neighbourhood" if near else "four_blocks"
+
+
+AnySpace = Annotated[
+    Annotated[Space, Tag("four_blocks")] | Annotated[Neighbourhood, Tag("neighbourhood")],
+    Discriminator(_kind),
+]
+"""Four blocks of choices, or with `base` the neighbourhood of a spec."""
+
+
+def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
+    """Every knob's choices, in order, by name."""
+    if isinstance(of, Space):
+        return space.knob_choices(of)
+    return {name: tuple(knob.choices) for name, knob in edits.knobs_of(of.base).items()}
+
+
+def filled(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
+    """A setting with the knobs that it leaves out: those without a choice, or as the spec is."""
+    if isinstance(of, Space):
+        return {
+            name: choices[0] if len(choices) == 1 else knobs[name]
+            for name, choices in space.knob_choices(of).items()
+        }
+    return {name: knobs.get(name, knob.as_is) for name, knob in edits.knobs_of(of.base).items()}
+
+
+def spec_of(of: AnySpace, knobs: Knobs, name: str) -> Spec:
+    """The spec that a setting stands for.
+
+    Raises:
+        InputError: it stands for none.
+    """
+    if isinstance(of, Space):
+        return space.spec_of(knobs, name)
+    return edits.apply(of.base, knobs, name)
+
+
+def told(of: AnySpace, knobs: Knobs) -> list[str]:
+    """The edits of a setting in words; none where the space is no spec's neighbourhood."""
+    if isinstance(of, Space):
+        return []
+    every = edits.knobs_of(of.base)
+    return [every[name].told(value) for name, value in edits.edits_of(of.base, knobs).items()]
+
+
+def shortened(of: AnySpace, knobs: Knobs) -> Knobs:
+    """A setting without what goes without saying."""
+    return knobs if isinstance(of, Space) else edits.edits_of(of.base, knobs)
+
+
+def setting_problems(of: AnySpace, knobs: Knobs, place: str) -> list[Problem]:
+    """Why `knobs` is not a setting of a space."""
+    choices = knob_choices(of)
+    problems = [
+        Problem(f"{place}.{name}", "unknown-knob", f"no such knob; choose {', '.join(choices)}")
+        for name in knobs
+        if name not in choices
+    ]
+    for name, values in choices.items():
+        if name not in knobs:
+            if isinstance(of, Space):
+                problems.append(Problem(f"{place}.{name}", "missing", "is required and not there"))
+        elif knobs[name] not in values:
+            told = ", ".join(map(str, values))
+            message = f"must be one of the space's choices ({told}), got {shown(knobs[name])}"
+            problems.append(Problem(f"{place}.{name}", "choice", message))
+    if isinstance(of, Neighbourhood) and not problems:
+        count = len(edits.edits_of(of.base, knobs))
+        if count > of.max_edits:
+            message = f"has {count} edits, more than space.max_edits ({of.max_edits})"
+            problems.append(Problem(place, "max-edits", message))
+    return problems

@@ -1,0 +1,73 @@
+"""A study's space held against its limits: counted, or of a spec's neighbourhood sampled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsearch.accounting import FIGURES, FRACTIONS, Accounting, Share, account, share_of
+from archsearch.constraints import active_rules
+from archsearch.draws import draw
+from archsearch.neighbourhood import Neighbourhood
+from archsearch.propose import MISFIT, screen
+from archsearch.settings import knob_choices
+from archsearch.space import Value
+from archsearch.study import Study
+
+NEAR_SAMPLES = 2_000
+
+
+def account_study(study: Study) -> Accounting:
+    """Size up a study's space."""
+    if isinstance(study.space, Neighbourhood):
+        return _account_near(study, study.space)
+    return account(study.space, study.constraints, seed=study.seed)
+
+
+def _account_near(study: Study, space: Neighbourhood) -> Accounting:
+    """Shares of what random proposals are, which no other draws would tell of."""
+    rng = np.random.default_rng(study.seed)
+    broken: list[set[str]] = []
+    figures: list[tuple[int, int, int]] = []
+    for _ in range(NEAR_SAMPLES):
+        verdict, rules = screen(space, draw(space, study.start, rng), study.constraints, "near")
+        broken.append(set(rules))
+        if verdict:
+            totals = verdict.analysis.totals
+            figures.append((totals.params, totals.macs, min(totals.receptive_field)))
+    limits = {name: limit for name, limit, _ in active_rules(study.constraints)}
+
+    def share(kept: set[str]) -> Share:
+        """Of the draws that keep some limits, and are networks at all."""
+        return share_of(sum(not rules & (kept | {MISFIT}) for rules in broken), NEAR_SAMPLES)
+
+    choices = knob_choices(space)
+    settings = _settings(choices, space.max_edits)
+    return Accounting(
+        settings=settings,
+        networks=settings,
+        knobs=len(choices),
+        limits=limits,
+        alone={name: share({name}) for name in limits},
+        without={name: share(limits.keys() - {name}) for name in limits},
+        feasible=share(set(limits)),
+        quantiles=_quantiles(np.array(figures)) if figures else {},
+        choices=(),
+        choices_of="",
+        samples=NEAR_SAMPLES,
+    )
+
+
+def _quantiles(figures: NDArray[np.int64]) -> dict[str, tuple[int, ...]]:
+    """Of (N, 3) figures."""
+    values = np.quantile(figures, FRACTIONS, axis=0, method="inverted_cdf")
+    return {name: tuple(map(int, column)) for name, column in zip(FIGURES, values.T, strict=True)}
+
+
+def _settings(choices: dict[str, tuple[Value, ...]], most: int) -> int:
+    """How many settings have at most so many edits."""
+    # ways[n]: of the knobs so far, with n edits.
+    ways = [1] + [0] * most
+    for values in choices.values():
+        ways = [at + (len(values) - 1) * (ways[n - 1] if n else 0) for n, at in enumerate(ways)]
+    return sum(ways)
