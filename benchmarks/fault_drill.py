@@ -142,7 +142,7 @@ def main() -> int:
     """Run the drill; 1 if anything is not as it must be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=25, help="of driver, worker or both")
-    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--trials", type=int, help="one a fault unless given")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of faults and their moments")
     parser.add_argument("--folder", type=Path, help="an empty one, to keep; a temporary one else")
@@ -152,13 +152,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        drill = Drill(folder, given.trials, given.workers, rng)
         skipped = impossible(folder)
         others = [name for name in FAULTS if name not in KILLS and name not in skipped]
+        faults = schedule(given.kills, others, rng)
+        drill = Drill(folder, given.trials or len(faults), given.workers, rng)
         started, busy = time.monotonic(), load()
         with small_disk(folder / "studies"):
             try:
-                faults = schedule(given.kills, others, rng)
                 occurrences, epochs_lost, problems = drilled(drill, faults)
             except (DrillError, subprocess.SubprocessError) as error:
                 print(f"error: {error}", file=sys.stderr)
@@ -166,7 +166,7 @@ def main() -> int:
         minutes = (time.monotonic() - started) / 60
     lines = [
         f"{cores()} cores; {busy} before",
-        f"{given.trials} trials and {FINALISTS} finalists of 5 epochs, {given.workers} workers",
+        f"{drill.trials} trials and {FINALISTS} finalists of 5 epochs, {given.workers} workers",
         f"{given.kills} kills, {len(faults) - given.kills} other faults, {minutes:.0f} minutes",
         "epochs lost: complete ones that had to be trained again, at worst; the one under way is "
         "lost at every kill",

@@ -115,7 +115,8 @@ def suspend(drill: Drill, search: Search) -> Search:
 def jump_clock(drill: Drill, search: Search, *, by: str) -> None:
     """The wall clock changes by hours in the middle of a run.
 
-    That run alone is under libfaketime, whose own `sleep` fails on a clock that was set back.
+    That run alone is under libfaketime (0.9.10 makes `time.sleep` fail on a clock that was set
+    back), so it is killed then, and the next one has the true clock.
     """
     ctrl_c(drill, search)
     clock = drill.folder / "clock"
@@ -134,7 +135,7 @@ def jump_clock(drill: Drill, search: Search, *, by: str) -> None:
     hours = {line[:2] for line in search.said().splitlines() if line[2:3] == ":"}
     if len(hours) < 2:
         raise DrillError(f"the clock did not jump: all lines are of {hours}")
-    ctrl_c(drill, search)
+    kill_driver(drill, search)
 
 
 def fill_disk(drill: Drill, search: Search) -> None:
