@@ -173,9 +173,14 @@ class Drill:
                 found[str(path.relative_to(self.study.path))] = tuple(lines)
         return found
 
-    def grown(self, before: Saved) -> int:
-        """How many networks have epochs that they had not."""
-        return sum(len(rows) > len(before.get(name, ())) for name, rows in self.saved().items())
+    def until_grown(self, search: Search, before: Saved, networks: int, what: str) -> None:
+        """Wait until so many networks have epochs that they had not, or the search has ended."""
+
+        def grown() -> bool:
+            now = self.saved()
+            return sum(len(now[name]) > len(before.get(name, ())) for name in now) >= networks
+
+        search.until(grown, what)
 
 
 def archsearch(*args: str | Path) -> list[str]:

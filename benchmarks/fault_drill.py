@@ -75,7 +75,7 @@ def supervise(drill: Drill, faults: Sequence[str]) -> list[Occurrence]:
             before, started = drill.saved(), time.monotonic()
             _tell(f"{number + 1}/{len(faults)} {name}")
             search = FAULTS[name](drill, search) or drill.start()
-            search.until(lambda known=before: drill.grown(known) > 0, "an epoch after the fault")  # type: ignore[misc]
+            drill.until_grown(search, before, 1, "an epoch after the fault")
             occurrences.append(Occurrence(name, before, time.monotonic() - started))
         search.ended((0,), "finalists reached")
     finally:
@@ -90,7 +90,7 @@ def _await_a_moment(drill: Drill, search: Search, fault: str) -> None:
         search.pause(drill.rng.uniform(0, 10))
         return
     networks = drill.rng.randint(1, drill.workers)
-    search.until(lambda: drill.grown(before) >= networks, "epochs before the fault")
+    drill.until_grown(search, before, networks, "epochs before the fault")
     search.pause(drill.rng.uniform(0, 2))
 
 

@@ -59,7 +59,7 @@ def pause_worker(drill: Drill, search: Search) -> Search:
 def hang_worker(drill: Drill, search: Search) -> Search:
     """For good: it must be ended and replaced."""
     before = drill.saved()
-    search.until(lambda: drill.grown(before) >= drill.workers, "every worker in training")
+    drill.until_grown(search, before, drill.workers, "every worker in training")
     victim = next(iter(search.workers()), None)
     if victim is None:
         return search
@@ -128,7 +128,7 @@ def jump_clock(drill: Drill, search: Search, *, by: str) -> None:
         FAKETIME_DONT_FAKE_MONOTONIC="1",  # nor does setting a real clock move that one
     )
     before = drill.saved()
-    search.until(lambda: drill.grown(before) > 0, "an epoch before the clock jumps")
+    drill.until_grown(search, before, 1, "an epoch before the clock jumps")
     told = len(search.said())
     clock.write_text(f"{by}\n")
     _goes_on(drill, search, told)
@@ -214,7 +214,7 @@ def small_disk(folder: Path, mebibytes: int = 64) -> Iterator[None]:
 def _goes_on(drill: Drill, search: Search, told: int) -> None:
     """That another epoch is saved, and nobody was thought to stand still."""
     before = drill.saved()
-    search.until(lambda: drill.grown(before) > 0, "another epoch")
+    drill.until_grown(search, before, 1, "another epoch")
     if "made no step" in search.said()[told:]:
         raise DrillError(f"a worker was thought to stand still: {search.said()[told:]}")
 
