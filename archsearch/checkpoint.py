@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import nn, optim
 from torch.optim.swa_utils import AveragedModel
 
-from archsearch.errors import ArchsearchError, CheckpointError
+from archsearch.errors import CheckpointError
 from archsearch.files import replacing
 from archsearch.results import Epoch
 
@@ -92,14 +93,10 @@ def save(path: Path, found: Checkpoint) -> None:
             "batch_size": found.state.batch_size,
         },
     }
-    try:
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-    except RuntimeError as error:  # torch's zip writer does not raise OSError on a full disk
-        raise ArchsearchError(
-            f"{path}: cannot be written: {str(error).splitlines()[0]}; the checkpoint before it "
-            "is as it was. Make room, then run the same command again"
-        ) from error
+    whole = io.BytesIO()  # torch's own writer does not say that a disk is full
+    torch.save(state, whole)
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole.getbuffer())
 
 
 def load(path: Path, run: str) -> Checkpoint | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,9 +26,6 @@ from archsearch.results import (
 from archsearch.spec import Spec
 from archsearch.storage import storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
-
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-"""What `files.replacing` writes to first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +81,7 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
 
 
 def _left_over(folder: StudyFolder) -> Iterator[Finding]:
-    for path in sorted(folder.path.rglob(".*.tmp")):
-        if not _TEMPORARY.fullmatch(path.name) or not path.is_file():
-            continue
-        path.unlink()
+    for path in files.drop_temporaries(folder.path):
         yield Finding(_in(folder, path), "was left by a write that a crash cut short", mended=True)
 
 

@@ -6,6 +6,7 @@ ArchsearchError           one message; the command line prints it and exits with
 ├── CheckpointError       a checkpoint cannot be read, or belongs to another run
 ├── TrainingError         this network cannot be trained this way; others may
 │   └── DivergedError     the loss left the numbers
+├── DeviceLostError       the device failed, and nothing more will run on it in this process
 ├── StudyError            a study folder cannot be used as asked
 └── HopelessSpaceError    the search space holds (almost) nothing within the limits
 """
@@ -87,6 +88,18 @@ class TrainingError(ArchsearchError):
 
 class DivergedError(TrainingError):
     """Training left the numbers (NaN or infinite loss)."""
+
+
+class DeviceLostError(ArchsearchError):
+    """The device itself failed; another process may get it back."""
+
+    def __init__(self, device: str, why: str) -> None:
+        self.device = device
+        self.why = why
+        super().__init__(
+            f"{device} failed: {why}; what was trained is saved: run the same command again once "
+            "it is back, or with another --device"
+        )
 
 
 class StudyError(ArchsearchError):

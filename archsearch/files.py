@@ -7,13 +7,17 @@ import csv
 import fcntl
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from archsearch.errors import ArchsearchError, StudyError
 
+_LOOKS = 10_000
+"""At a lock that is only looked at; each takes microseconds."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -75,6 +79,27 @@ def _beside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def drop_temporaries(folder: Path, process: int | None = None) -> list[Path]:
+    """Remove what writes that were cut short have left in a folder and below; what that was.
+
+    Args:
+        folder: where; nobody else may write there.
+        process: whose; None: anybody's.
+
+    Raises:
+        ArchsearchError: something cannot be removed.
+    """
+    owner = r"\d+" if process is None else str(process)
+    name = re.compile(rf"\..+\.{owner}\.tmp")  # as `_beside` makes them
+    found = [p for p in sorted(folder.rglob(".*.tmp")) if name.fullmatch(p.name) and p.is_file()]
+    for path in found:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from error
+    return found
 
 
 def unwritable(path: Path, error: OSError) -> ArchsearchError:
@@ -144,36 +169,63 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
+        file = path.open("ab+", buffering=0)  # closing then writes nothing, and cannot fail
     except OSError as error:
         raise unwritable(path, error) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            owner = file.read(80).strip() or "another process"
-            raise StudyError(
-                f"{folder}: {owner} is at work here; wait for it or choose another --name"
-            ) from error
-        with contextlib.suppress(OSError):
+        if not _taken(file):
+            raise _held(folder, _owner(file))
+        with contextlib.suppress(OSError):  # a full disk; who it is, is a courtesy
             file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+            file.write(f"process {os.getpid()}".encode())
         yield
+
+
+def refuse_if_held(folder: Path) -> None:
+    """That nobody holds a folder, told before anything is done.
+
+    Raises:
+        StudyError: another process holds it.
+    """
+    if owner := holder(folder):
+        raise _held(folder, owner)
 
 
 def holder(folder: Path) -> str | None:
     """Who holds a folder at this moment; None where nobody does."""
     try:
-        with (folder / ".lock").open() as file:
+        with (folder / ".lock").open("rb", buffering=0) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                return file.read(80).strip() or "another process"
+                return _owner(file)
     except OSError:
         return None
     return None
+
+
+def _taken(file: RawIOBase) -> bool:
+    """Take a lock, unless another has it; who only looks (`holder`) lets go at once."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return False
+            fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _owner(file: RawIOBase) -> str:
+    file.seek(0)
+    return (file.read(80) or b"").decode("utf-8", "replace").strip() or "another process"
+
+
+def _held(folder: Path, owner: str) -> StudyError:
+    return StudyError(f"{folder}: {owner} is at work here; wait for it or choose another --name")
 
 
 def mended_csv(path: Path, columns: Sequence[str]) -> int:

@@ -17,7 +17,13 @@ from archsearch.augment import statistics
 from archsearch.build import build
 from archsearch.data import Dataset, Images, holdout
 from archsearch.device import Device, lost, out_of_memory
-from archsearch.errors import ArchsearchError, CheckpointError, InputError, Problem, TrainingError
+from archsearch.errors import (
+    CheckpointError,
+    DeviceLostError,
+    InputError,
+    Problem,
+    TrainingError,
+)
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
 from archsearch.machine import physical_memory
 from archsearch.network import Network
@@ -94,18 +100,22 @@ class Trainer:
         Raises:
             TrainingError: the loss left the numbers, or there is not enough memory.
             CheckpointError: its checkpoint cannot be used.
-            ArchsearchError: its folder cannot be written, or the device is lost.
+            DeviceLostError: nothing more will run on the device.
+            ArchsearchError: its folder cannot be written.
         """
         params = sum(ops.params(node.op) for node in job.network.nodes())
         if BYTES_PER_PARAM * params > physical_memory():
             raise TrainingError(f"{params:,} parameters do not fit in memory")
         # Before anything is written: a folder of another run stays as it is.
-        checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))
+        found = checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))
         files.write_text(job.folder / "spec.json", spec_text(job))
         files.write_text(job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n")
         files.write_text(job.folder / "run.json", self._run_json(job))
         source = pytorch_source(analyze(job.network.spec))
         files.write_text(job.folder / "model.py", source)
+        known = found.history if found else ()
+        if known:  # at once, and not epoch by epoch: a crash may come while they are told again
+            write_history(job.folder / "history.csv", known)
         fit = self.dataset.train if job.final else self.fit
         held_out = None if job.final else self.held_out
         torch.manual_seed(job.seed)
@@ -125,21 +135,19 @@ class Trainer:
             history: list[Epoch] = []
             while not isinstance(step := _next_epoch(epochs), nn.Module):
                 history.append(step)
-                write_history(job.folder / "history.csv", history)
+                if len(history) > len(known):
+                    write_history(job.folder / "history.csv", history)
                 yield step
             if test:
                 mean, std = statistics(fit.pixels)
-                score = evaluate(step, self.dataset.test, mean, std, self.device)
+                score = evaluate(step, self.dataset.test, mean, std, self.device, on_step)
                 yield score.accuracy
         except (RuntimeError, ValueError, MemoryError) as error:  # torch's, of this network
             if out_of_memory(error):
                 raise TrainingError("out of memory: use a smaller batch_size or network") from error
             why = str(error).splitlines()[0]
             if lost(error):
-                raise ArchsearchError(
-                    f"{self.device.name} failed: {why}; what was trained is saved: run the same "
-                    "command again once it is back, or with another --device"
-                ) from error
+                raise DeviceLostError(self.device.name, why) from error
             raise TrainingError(f"torch cannot train this: {why}") from error
 
     def _run_json(self, job: Job) -> str:
@@ -181,7 +189,8 @@ def reports(
     """Train a job of the search to its end, or to what ends it.
 
     Raises:
-        ArchsearchError: its folder cannot be written, or the device is lost.
+        DeviceLostError: nothing more will run on the device.
+        ArchsearchError: its folder cannot be written.
     """
     test_acc = None
     try:

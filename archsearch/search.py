@@ -15,7 +15,7 @@ from archsearch import files
 from archsearch.accounting import advice
 from archsearch.analyze import Analysis, analyze
 from archsearch.constraints import Constraints
-from archsearch.errors import ArchsearchError, HopelessSpaceError, StudyError
+from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.events import (
     Event,
     FinalEnded,
@@ -79,6 +79,7 @@ def search(
         ArchsearchError: something cannot be read or written.
     """
     with files.locked(folder.path), storage_errors(folder):
+        files.drop_temporaries(folder.path)  # before anything is written: the disk may be full
         driver = _Driver(study, folder, executor, notify, storage or folder.storage)
         driver.recover()
         notify(StudyOpened(driver.record(), curves(driver.study)))
@@ -88,9 +89,11 @@ def search(
             driver.queue_start()
             driver.run_trials(trials)
             driver.run_others()
-        except (KeyboardInterrupt, ArchsearchError):
+        except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
-                driver.recover(blame=False)  # neither is the trials' fault
+                # None of these is a trial's fault, but that a device was lost may be.
+                driver.recover(blame=isinstance(error, DeviceLostError))
+                driver.record()
             raise
         return driver.record()
 

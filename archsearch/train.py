@@ -95,7 +95,8 @@ def train(
         run: what identifies this run to its checkpoint.
         checkpoint_path: where its state is kept.
         warn: is told what the user should know.
-        on_step: called after every optimizer step; what it raises ends training.
+        on_step: called after every optimizer step and every batch that is scored; what it raises
+            ends training.
 
     Returns:
         The network to score: `model`, or its average.
@@ -135,7 +136,7 @@ def train(
         before = at.state(batch_size)
         try:
             fitted = fit_epoch(at, history, batch_size, on_step)
-            score = evaluate(at.scored, held_out, mean, std, device) if held_out else None
+            score = evaluate(at.scored, held_out, mean, std, device, on_step) if held_out else None
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or batch_size < min(recipe.batch_size, len(fit)):
                 raise
@@ -251,7 +252,14 @@ def averaged(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
 
 
-def evaluate(model: nn.Module, images: Images, mean: Tensor, std: Tensor, device: Device) -> Score:
+def evaluate(
+    model: nn.Module,
+    images: Images,
+    mean: Tensor,
+    std: Tensor,
+    device: Device,
+    on_batch: Callable[[], None] = lambda: None,
+) -> Score:
     """Accuracy and mean cross entropy on `images`, single view; `mean`, `std` of the training."""
     model.eval()
     images = images.to(device.torch)
@@ -266,6 +274,7 @@ def evaluate(model: nn.Module, images: Images, mean: Tensor, std: Tensor, device
                 logits_NK = model(normalised(pixels, mean, std))
             loss += F.cross_entropy(logits_NK.float(), y_N, reduction="sum")
             right += (logits_NK.argmax(1) == y_N).sum()
+            on_batch()
     return Score(right.item() / len(images), loss.item() / len(images))
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
 import queue
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from archsearch.errors import ArchsearchError
-from archsearch.jobs import Job
+from archsearch.errors import ArchsearchError, DeviceLostError
+from archsearch.jobs import Job, Report
 from archsearch.results import Run
 
 if TYPE_CHECKING:
     from archsearch.local import Trainer
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """What a worker is about to load, which may take its time."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker's first word.
+    """A worker has loaded what it needs.
 
     Attributes:
         gpus: on its machine, where it was told of no GPU in particular and uses one.
@@ -60,6 +73,17 @@ class Unusable:
     """Something that no other network and no other worker would mend."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker's last word: the device failed under it. A new process may get it back."""
+
+    device: str
+    why: str
+
+
+FromWorker = Loading | Ready | Warned | Unusable | Lost | Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +110,14 @@ def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
         pipe: jobs and drops come in; `Ready`, reports, warnings go out.
         place: what to train on, and where.
         threads: of torch.
-        steps: counts optimizer steps, so that the driver sees that this process lives.
+        steps: counts optimizer steps and scored batches: the driver sees that this process lives.
     """
+    _die_with_driver()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     try:
         _serve(pipe, place, steps)
+    except DeviceLostError as error:
+        pipe.send(Lost(error.device, error.why))
     except ArchsearchError as error:
         pipe.send(Unusable(str(error)))
     except BrokenPipeError:
@@ -103,11 +130,24 @@ def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
         sys.exit(1)
 
 
+def _die_with_driver() -> None:
+    """Have Linux end this process with its driver, also where it hangs or is stopped.
+
+    Elsewhere the end of the pipe tells, to a process that runs.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    driver = multiprocessing.parent_process()
+    if driver and os.getppid() != driver.pid:
+        os._exit(0)  # it was gone before
+
+
 def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
+    inbox = _Inbox(pipe)  # first: a driver may die while torch is loaded
+    pipe.send(Loading("torch"))
     from archsearch.local import reports
 
-    inbox = _Inbox(pipe)
-    trainer, gpus = _opened(place)
+    trainer, gpus = _opened(pipe, place)
     pipe.send(Ready(trainer.run_of(seed=0), gpus))
     while True:
         job = inbox.jobs.get()
@@ -124,7 +164,7 @@ def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
             continue
 
 
-def _opened(place: Place) -> tuple[Trainer, int]:
+def _opened(pipe: Connection, place: Place) -> tuple[Trainer, int]:
     import torch
 
     from archsearch.data import load
@@ -134,6 +174,7 @@ def _opened(place: Place) -> tuple[Trainer, int]:
     device = choose(place.device, place.precision)
     any_gpu = device.torch.type == "cuda" and device.torch.index is None
     gpus = torch.cuda.device_count() if any_gpu else 0
+    pipe.send(Loading(f"{place.dataset}, which may have to be downloaded or decoded"))
     return Trainer.of(load(place.dataset, place.data), device), gpus
 
 

@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-import signal
+import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection, get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing import connection
 from types import TracebackType
 
-from archsearch import worker
-from archsearch.errors import ArchsearchError
+from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
 from archsearch.machine import cores, threads_each
 from archsearch.results import Run
-from archsearch.worker import Counter, Drop, Place, Ready, Unusable, Warned
+from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
+from archsearch.worker_process import WorkerProcess
 
 MAX_ATTEMPTS = 3
 """A job whose worker dies is tried again at most twice."""
 STUCK_AFTER_S = 300.0
-"""No optimizer step takes that long."""
+"""No optimizer step takes that long, and no batch that is scored."""
+START_WITHIN_S = 1_800.0
+"""For each thing that a worker loads; CIFAR-10 at 100 KB/s."""
+SLOW_START_S = 60.0
+"""Then the user is told what is waited for."""
 MAX_CPU_WORKERS = 4
 _POLL_S = 1.0
 
 
-@dataclass(slots=True)
-class _Worker:
-    """One process, and what it has told.
+def stuck_after_s() -> float:
+    """`STUCK_AFTER_S`, or what the environment variable ARCHSEARCH_STUCK_AFTER says.
 
-    Attributes:
-        silent_s: with a job and without an optimizer step, as far as this process was awake
-            to see it.
+    Raises:
+        ArchsearchError: it is no number of seconds.
     """
-
-    slot: int
-    process: SpawnProcess
-    pipe: Connection
-    steps: Counter
-    job: Job | None = None
-    ready: bool = False
-    seen_steps: int = 0
-    silent_s: float = 0.0
+    asked = os.environ.get("ARCHSEARCH_STUCK_AFTER")
+    if not asked:
+        return STUCK_AFTER_S
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds < math.inf:
+        raise ArchsearchError(
+            f"ARCHSEARCH_STUCK_AFTER: must be a number of seconds, at least 1, got {asked!r}"
+        )
+    return seconds
 
 
 @dataclass(slots=True)
@@ -56,17 +60,20 @@ class Workers:
         place: what to train on, and where.
         count: of processes; None: one a GPU, or one a core and at most `MAX_CPU_WORKERS`.
         warn: is told what the user should know.
+        stuck_after_s: a worker that trains for so long without a sign of life is replaced.
+        start_within_s: so is one that loads one thing for so long.
         capacity: how many there are.
     """
 
     place: Place
     count: int | None
     warn: Callable[[str], None]
-    stuck_after_s: float = STUCK_AFTER_S
+    stuck_after_s: float = field(default_factory=stuck_after_s)
+    start_within_s: float = START_WITHIN_S
     capacity: int = 0
     _gpus: int = 0
     _run: Run | None = None
-    _workers: list[_Worker] = field(default_factory=list)
+    _workers: list[WorkerProcess] = field(default_factory=list)
     _deaths: dict[str, int] = field(default_factory=dict)
     _reported: dict[str, int] = field(default_factory=dict)
     _waiting: deque[Report] = field(default_factory=deque)
@@ -99,12 +106,11 @@ class Workers:
         _error: BaseException | None,
         _trace: TracebackType | None,
     ) -> None:
-        """End every worker; a checkpoint is whole at any moment."""
+        """End every worker."""
         for each in self._workers:
-            each.process.kill()
+            each.process.kill()  # all at once, then one after the other
         for each in self._workers:
-            each.process.join()
-            each.pipe.close()
+            each.end()
         self._workers.clear()
 
     def run_of(self, seed: int) -> Run:
@@ -121,14 +127,13 @@ class Workers:
     def submit(self, job: Job) -> None:
         """Give a job to a worker that has none."""
         self._reported[job.key] = 0
-        self._give(next(each for each in self._workers if each.job is None), job)
+        next(each for each in self._workers if each.job is None).give(job)
 
     def stop(self, key: str) -> None:
         """Drop a job; its worker takes the next one at its next step."""
         for each in self._workers:
             if each.job and each.job.key == key:
-                each.job = None
-                _send(each, Drop(key))
+                each.drop()
 
     def next_report(self) -> Report:
         """Wait for a report; watch the workers meanwhile.
@@ -140,23 +145,12 @@ class Workers:
             self._listen()
         return self._waiting.popleft()
 
-    def _start(self, slot: int) -> _Worker:
+    def _start(self, slot: int) -> WorkerProcess:
         """Start a process in `slot`, in the place of the one before."""
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        steps = context.Value("L", 0, lock=False)
         place = self.place
         if self._gpus:
             place = replace(place, device=f"cuda:{slot % self._gpus}")
-        args = (theirs, place, threads_each(self.capacity), steps)
-        process = context.Process(target=worker.main, args=args, daemon=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is the driver's
-        try:
-            process.start()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        theirs.close()
-        started = _Worker(slot, process, ours, steps)
+        started = WorkerProcess.start(slot, place, threads_each(self.capacity))
         self._workers = [each for each in self._workers if each.slot != slot] + [started]
         self._polled = time.monotonic()
         return started
@@ -169,24 +163,36 @@ class Workers:
             try:
                 self._take(at, at.pipe.recv())
             except (EOFError, OSError):
-                self._bury(at, _fate(at.process))
+                self._bury(at, at.fate())
         now = time.monotonic()
         # Time that passed unseen (this machine slept) is no worker's silence.
         awake = min(now - self._polled, 2 * _POLL_S)
         self._polled = now
         for at in list(self._workers):
-            idle = at.job is None or not at.ready  # a download may take its time
-            moved = at.steps.value != at.seen_steps
-            at.seen_steps, at.silent_s = (
-                at.steps.value,
-                0.0 if moved or idle else at.silent_s + awake,
-            )
+            at.watch(awake)
+            self._judge(at)
+
+    def _judge(self, at: WorkerProcess) -> None:
+        """End a worker that stands still; tell of one that takes long to start."""
+        if at.ready:
             if at.silent_s > self.stuck_after_s:
                 self._bury(at, f"made no step in {self.stuck_after_s:.0f} s and was ended")
+        elif at.silent_s > self.start_within_s:
+            limit = f"{self.start_within_s:.0f} s"
+            self._bury(at, f"was still {at.doing} after {limit} and was ended")
+        elif at.silent_s > SLOW_START_S and not at.slow_told:
+            at.slow_told = True
+            left = (self.start_within_s - at.silent_s) / 60
+            self.warn(
+                f"a worker has been {at.doing} for {SLOW_START_S:.0f} s; "
+                f"it is replaced if that takes {left:.0f} minutes more"
+            )
 
-    def _take(self, at: _Worker, message: Ready | Warned | Unusable | Report) -> None:
+    def _take(self, at: WorkerProcess, message: FromWorker) -> None:
         at.silent_s = 0.0
         match message:
+            case Loading(what=what):
+                at.doing = f"loading {what}"
             case Ready(run=run, gpus=gpus):
                 at.ready = True
                 self._run, self._gpus, self._early_deaths = run, gpus or self._gpus, 0
@@ -194,6 +200,8 @@ class Workers:
                 self.warn(text)
             case Unusable(message=text):
                 raise ArchsearchError(text)
+            case Lost(device=device, why=why):
+                self._bury(at, f"lost {device} ({why})", DeviceLostError(device, why))
             case _ if at.job is None or message.key != at.job.key:
                 return  # of a job that was dropped
             case EpochDone(key=key, epoch=epoch):
@@ -204,11 +212,14 @@ class Workers:
                 at.job = None
                 self._waiting.append(message)
 
-    def _bury(self, at: _Worker, how: str) -> None:
-        """Replace a worker; its job goes to the new one, unless it has cost too many."""
-        at.process.kill()
-        at.process.join()
-        at.pipe.close()
+    def _bury(self, at: WorkerProcess, how: str, lost: DeviceLostError | None = None) -> None:
+        """Replace a worker; its job goes to the new one, unless it has cost too many.
+
+        Raises:
+            DeviceLostError: it is what ended a worker once too often.
+            ArchsearchError: no worker can start.
+        """
+        at.end()
         if not at.ready:
             self._early_deaths += 1
             if self._early_deaths >= MAX_ATTEMPTS:
@@ -221,33 +232,16 @@ class Workers:
             return
         # Who died before it was ready did not die of the job.
         deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + at.ready
+        if deaths >= MAX_ATTEMPTS and lost:
+            raise lost  # the next job would fare no better
         if deaths >= MAX_ATTEMPTS:
             reason = f"{deaths} worker processes died of it: the last {how}"
             self._waiting.append(JobFailed(job.key, reason))
             return
         self.warn(f"the worker of {job.key} {how}: another goes on from its last epoch")
-        self._give(new, job)
-
-    def _give(self, at: _Worker, job: Job) -> None:
-        at.job, at.silent_s = job, 0.0
-        _send(at, job)
+        new.give(job)
 
 
 def default_workers() -> int:
     """On a processor: small networks gain less from threads than from company."""
     return min(MAX_CPU_WORKERS, cores())
-
-
-def _send(at: _Worker, message: Job | Drop) -> None:
-    try:
-        at.pipe.send(message)
-    except OSError:
-        return  # it is dead, and will be found so
-
-
-def _fate(process: SpawnProcess) -> str:
-    process.join(timeout=5)
-    code = process.exitcode
-    if code is not None and code < 0:
-        return f"was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
-    return f"ended with status {code}"

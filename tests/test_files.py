@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import resource
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
+import torch
 
-from archsearch import files
+from archsearch import checkpoint, files
+from archsearch.checkpoint import Checkpoint, State
 from archsearch.errors import ArchsearchError, StudyError
 
 
@@ -125,6 +132,73 @@ def test_a_second_process_is_kept_out_and_the_lock_dies_with_its_owner(tmp_path:
         owner.communicate()
     with files.locked(tmp_path):
         pass
+
+
+def test_a_look_at_who_holds_a_folder_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".lock").touch()
+    look = (tmp_path / ".lock").open()
+    fcntl.flock(look, fcntl.LOCK_SH)
+    flock, asked = fcntl.flock, 0
+
+    def flock_while_someone_looks(file: IO[bytes], how: int) -> None:
+        nonlocal asked
+        asked += how == fcntl.LOCK_EX | fcntl.LOCK_NB
+        if asked == 3:
+            look.close()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock_while_someone_looks)
+    with files.locked(tmp_path):
+        assert files.holder(tmp_path) == f"process {os.getpid()}"
+    assert asked == 3
+
+
+def test_a_held_folder_is_refused_at_once(tmp_path: Path) -> None:
+    files.refuse_if_held(tmp_path)
+    with (
+        files.locked(tmp_path),
+        pytest.raises(StudyError, match=f"process {os.getpid()} is at work here; wait for it or"),
+    ):
+        files.refuse_if_held(tmp_path)
+    files.refuse_if_held(tmp_path)
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """No file of this process may grow: what a full disk is to a user who cannot fill one."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_lock_needs_no_room(tmp_path: Path) -> None:
+    with no_room(), files.locked(tmp_path):
+        assert files.holder(tmp_path) == "another process"
+
+
+def test_a_checkpoint_without_room_is_told_with_its_cause(tmp_path: Path) -> None:
+    state = State({"weight": torch.zeros(10)}, [], None, 1)
+    path = tmp_path / "checkpoint.pt"
+    told = r"checkpoint\.pt: cannot be written: File too large; what was saved before is as it was"
+    with no_room(), pytest.raises(ArchsearchError, match=told):
+        checkpoint.save(path, Checkpoint("run", (), state))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_writes_left_is_dropped_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    kept = [tmp_path / name for name in (".a.csv.tmp", "a.csv.7.tmp", ".a.csv.7", "deep/.b.x.tmp")]
+    left = [tmp_path / name for name in (".a.csv.7.tmp", "deep/.b.pt.77.tmp")]
+    for path in (*kept, *left):
+        path.touch()
+    assert files.drop_temporaries(tmp_path, 77) == left[1:]
+    assert files.drop_temporaries(tmp_path) == left[:1]
+    assert all(path.exists() for path in kept)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,12 @@ from archsearch.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.data import load
 from archsearch.device import Device
-from archsearch.errors import ArchsearchError, TrainingError
+from archsearch.errors import DeviceLostError, TrainingError
 from archsearch.jobs import Job, JobFailed
 from archsearch.local import InProcess, Trainer
 from archsearch.recipe import Recipe
 from archsearch.spec import Spec
-from archsearch.train import evaluate
+from archsearch.train import EVAL_BATCH, evaluate
 from tests.strategies import HEADS, spec_of
 
 
@@ -58,7 +60,7 @@ def test_a_lost_device_ends_the_search_and_not_the_trial(
     monkeypatch.setattr(local, "train", failing(gone))
     executor = InProcess(trainer, warn=print)
     executor.submit(job)
-    with pytest.raises(ArchsearchError, match=r"^the test's failed: CUDA error: device-side") as e:
+    with pytest.raises(DeviceLostError, match=r"^the test's failed: CUDA error: device-side") as e:
         executor.next_report()
     assert not isinstance(e.value, TrainingError)
     assert "run the same command again" in str(e.value)
@@ -83,6 +85,34 @@ def test_what_the_network_cannot_do_fails_its_trial(
     report = executor.next_report()
     assert isinstance(report, JobFailed)
     assert report.reason.startswith(reason)
+
+
+def test_every_step_and_every_batch_that_is_scored_is_a_sign_of_life(
+    trainer: Trainer, job: Job
+) -> None:
+    signs = 0
+
+    def sign() -> None:
+        nonlocal signs
+        signs += 1
+
+    steps = len(trainer.fit) // job.recipe.batch_size
+    scored = math.ceil(len(trainer.held_out) / EVAL_BATCH)
+    tested = math.ceil(len(trainer.dataset.test) / EVAL_BATCH)
+    list(trainer.train(job, test=True, warn=print, on_step=sign))
+    assert signs == steps + scored + tested
+
+
+def test_a_run_that_goes_on_never_has_fewer_epochs_on_disk(trainer: Trainer, job: Job) -> None:
+    longer = replace(job, recipe=job.recipe.model_copy(update={"epochs": 3}))
+    told = trainer.train(longer, test=False, warn=print)
+    next(told), next(told)
+    history = job.folder / "history.csv"
+    before = history.read_text()
+    history.unlink()  # as if a crash had come between the checkpoint and it
+    for _ in trainer.train(longer, test=False, warn=print):
+        assert history.read_text().startswith(before)
+    assert len(history.read_text().splitlines()) == 1 + 3
 
 
 def test_a_run_says_where_and_how_it_was_made(trainer: Trainer, job: Job) -> None:

@@ -113,8 +113,8 @@ def test_workers_are_told_as_medians_and_against_one() -> None:
 
 
 def test_the_report_is_printed_from_what_is_kept_of_a_study() -> None:
-    command = [sys.executable, BENCHMARKS / "search_quality.py", FIRST_LIGHT, FIRST_LIGHT]
-    command = list(map(str, command))
+    script = BENCHMARKS / "search_quality.py"
+    command = [sys.executable, str(script), str(FIRST_LIGHT), str(FIRST_LIGHT)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert "| first-light | 8 | 5 | 78.44% |" in done.stdout
     assert "the median is +0.00 points" in done.stdout

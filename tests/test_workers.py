@@ -193,6 +193,7 @@ def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
     pids = [int(word) for word in driver.stdout.readline().split()]
     assert len(pids) == 2
     assert all(alive(pid) for pid in pids)
+    os.kill(pids[0], signal.SIGSTOP)  # it is ready, and cannot see its driver end
     driver.kill()
     driver.communicate()
     deadline = time.monotonic() + 30

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -174,7 +173,9 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
 def _search(
     config: Study, trials: int, storage: str | None, place: Place, workers: int | None
 ) -> int:
+    from archsearch import files
     from archsearch import search as driver
+    from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.cli.leaderboard import print_leaderboard
     from archsearch.cli.terminal import show
     from archsearch.gain import gain_page
@@ -183,6 +184,7 @@ def _search(
     from archsearch.study import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
+    files.refuse_if_held(folder.path)  # before workers are started, which takes seconds
     console = stderr_console()
     state = SearchState(
         wanted=trials,
@@ -192,7 +194,7 @@ def _search(
     )
     try:
         with (
-            _sigterm_as_ctrl_c(),
+            cleanly_then_at_once(),
             search_progress(state) as view,
             _executor(place, workers, view.warn) as executor,
         ):
@@ -224,16 +226,6 @@ def _search(
     if config.dataset == "shapes":
         console.print("shapes is a generated data set: these accuracies say nothing of CIFAR-10")
     return 0 if reached or target is None or not config.finalists else 1
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """What a scheduler sends before it kills ends a search as cleanly."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _executor(

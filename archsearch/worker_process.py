@@ -1,0 +1,107 @@
+"""One worker process, as its driver has it: started, given jobs, watched, ended."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from archsearch import files, worker
+from archsearch.jobs import Job
+from archsearch.worker import Counter, Drop, Place
+
+
+@dataclass(slots=True)
+class WorkerProcess:
+    """One process, and what it has told.
+
+    Attributes:
+        steps: its signs of life, counted in shared memory.
+        doing: until it is ready.
+        silent_s: without a sign of life that is due, as far as its driver was awake to see it.
+        slow_told: whether the user knows that it takes long to start.
+    """
+
+    slot: int
+    process: SpawnProcess
+    pipe: Connection
+    steps: Counter
+    job: Job | None = None
+    ready: bool = False
+    doing: str = "starting"
+    silent_s: float = 0.0
+    slow_told: bool = False
+    _seen_steps: int = 0
+    _folder: Path | None = None
+
+    @classmethod
+    def start(cls, slot: int, place: Place, threads: int) -> WorkerProcess:
+        """A new process, which begins to load what it needs."""
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        steps = context.Value("L", 0, lock=False)
+        args = (theirs, place, threads, steps)
+        process = context.Process(target=worker.main, args=args, daemon=True)
+        with _deaf_to_ctrl_c():
+            process.start()
+        theirs.close()
+        return cls(slot, process, ours, steps)
+
+    def give(self, job: Job) -> None:
+        """Have it train a job."""
+        self.job, self.silent_s, self._folder = job, 0.0, job.folder
+        self._send(job)
+
+    def drop(self) -> None:
+        """Let it leave its job at its next step."""
+        if self.job:
+            self._send(Drop(self.job.key))
+            self.job = None
+
+    def watch(self, awake_s: float) -> None:
+        """See whether it moved in the seconds since the last look."""
+        moved = self.steps.value != self._seen_steps
+        idle = self.ready and self.job is None
+        self._seen_steps = self.steps.value
+        self.silent_s = 0.0 if moved or idle else self.silent_s + awake_s
+
+    def end(self) -> None:
+        """Kill it, and clear away what it was writing; a checkpoint is whole at any moment."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+        if self._folder and self.process.pid:
+            files.drop_temporaries(self._folder, self.process.pid)
+
+    def fate(self) -> str:
+        """How it ended."""
+        self.process.join(timeout=5)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
+        return f"ended with status {code}"
+
+    def _send(self, message: Job | Drop) -> None:
+        try:
+            self.pipe.send(message)
+        except OSError:
+            return  # it is dead, and will be found so
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started here does not hear Ctrl-C, which is the driver's; the driver hears it later.
+
+    Ignoring it instead would lose the one that comes meanwhile.
+    """
+    resource_tracker.ensure_running()  # else it is started below, and unblocks signals when it is
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

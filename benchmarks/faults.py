@@ -1,0 +1,251 @@
+"""What can go wrong around a search, made to happen: kills, stops, a full disk, a clock that jumps.
+
+Each fault is a function that harms a running search and checks what it does at once; whether
+anything was lost is checked at the end, by `fault_drill.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from drill import Drill, DrillError, Search, alive, well
+
+CLOCK_JUMP = "+5h", "-5h"
+_FAKETIME = "faketime/libfaketimeMT.so.1"
+
+# Faults. Each gives the search that still runs, or None.
+
+Fault = Callable[[Drill, Search], Search | None]
+
+
+def kill_driver(drill: Drill, search: Search) -> None:
+    """Its workers must end by themselves."""
+    drill.seen.update(search.workers())
+    search.process.kill()
+    search.process.wait()
+
+
+def kill_worker(drill: Drill, search: Search) -> Search:
+    """Another must take its place."""
+    search.until(lambda: bool(search.workers()), "a worker")
+    if workers := search.workers():
+        _signal(victim := drill.rng.choice(workers), signal.SIGKILL)
+        drill.seen.add(victim)
+    return search
+
+
+def kill_both(drill: Drill, search: Search) -> None:
+    """A worker, and the driver before it can notice."""
+    kill_worker(drill, search)
+    kill_driver(drill, search)
+
+
+def pause_worker(drill: Drill, search: Search) -> Search:
+    """For less time than it may stand still."""
+    search.until(lambda: bool(search.workers()), "a worker")
+    for worker in search.workers()[:1]:
+        _signal(worker, signal.SIGSTOP)
+        search.pause(drill.rng.uniform(1, drill.stuck_s / 3))
+        _signal(worker, signal.SIGCONT)
+    return search
+
+
+def hang_worker(drill: Drill, search: Search) -> Search:
+    """For good: it must be ended and replaced."""
+    before = drill.saved()
+    drill.until_grown(search, before, drill.workers, "every worker in training")
+    victim = next(iter(search.workers()), None)
+    if victim is None:
+        return search
+    drill.seen.add(victim)
+    _signal(victim, signal.SIGSTOP)
+    search.until(lambda: "made no step in" in search.said(), "word of a worker that hangs")
+    if alive(victim):
+        raise DrillError(f"worker {victim} hangs and is still there")
+    return search
+
+
+def ctrl_c(drill: Drill, search: Search, *, times: int = 1) -> None:
+    """Once: saved, and told how to go on. Twice: at once, whatever is saved. As a terminal does."""
+    drill.seen.update(search.workers())
+    for _ in range(times):
+        with suppress(ProcessLookupError):
+            os.killpg(search.process.pid, signal.SIGINT)
+    told = "run the same command to go on" if times == 1 else ""
+    search.ended((130,), told)
+    if times == 1:
+        well(drill)
+
+
+def damage_csvs(drill: Drill, search: Search) -> None:
+    """After a scheduler's SIGTERM."""
+    search.process.terminate()
+    search.ended((130,), "run the same command to go on")
+    for path in (drill.study.leaderboard, drill.study.rejections):
+        if path.exists():
+            path.write_bytes(b"\xff\0 not what it was \n" + path.read_bytes()[:200])
+
+
+def second_driver(drill: Drill, search: Search) -> Search:
+    """It must be refused, and the first one not notice."""
+    second = drill.start()
+    second.ended((2,), f"process {search.process.pid} is at work here")
+    return search
+
+
+def suspend(drill: Drill, search: Search) -> Search:
+    """A machine that sleeps for longer than a worker may stand still."""
+    told = len(search.said())
+    everybody = [search.process.pid, *search.workers()]
+    for process in everybody:
+        _signal(process, signal.SIGSTOP)
+    search.pause(1.5 * drill.stuck_s)
+    for process in everybody:
+        _signal(process, signal.SIGCONT)
+    _goes_on(drill, search, told)
+    return search
+
+
+def jump_clock(drill: Drill, search: Search, *, by: str) -> None:
+    """The wall clock changes by hours in the middle of a run.
+
+    That run alone is under libfaketime (0.9.10 makes `time.sleep` fail on a clock that was set
+    back), so it is killed then, and the next one has the true clock.
+    """
+    ctrl_c(drill, search)
+    clock = drill.folder / "clock"
+    clock.write_text("+0\n")
+    search = drill.start(
+        LD_PRELOAD=str(_faketime()),
+        FAKETIME_TIMESTAMP_FILE=str(clock),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",  # nor does setting a real clock move that one
+    )
+    before = drill.saved()
+    drill.until_grown(search, before, 1, "an epoch before the clock jumps")
+    told = len(search.said())
+    clock.write_text(f"{by}\n")
+    _goes_on(drill, search, told)
+    hours = {line[:2] for line in search.said().splitlines() if line[2:3] == ":"}
+    if len(hours) < 2:
+        raise DrillError(f"the clock did not jump: all lines are of {hours}")
+    kill_driver(drill, search)
+
+
+def fill_disk(drill: Drill, search: Search) -> None:
+    """Under the study, until somebody makes room; started meanwhile, it must say the same."""
+    ballast = drill.folder / "studies" / "ballast"
+    reasons = ("No space left on device", "disk is full", "disk I/O error")
+    try:
+        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"\0" * 4096):
+                pass
+        search.ended((2,), *reasons)
+        drill.start().ended((2,), *reasons)
+    finally:
+        ballast.unlink(missing_ok=True)
+
+
+def make_read_only(drill: Drill, search: Search) -> None:
+    """The study's folder, in the middle of a run; started meanwhile, it must say the same."""
+    path = str(drill.study.path)
+    reasons = ("Read-only file system", "readonly database", "unable to open database file")
+    _mount("--bind", path, path)
+    try:
+        _mount("-o", "remount,bind,ro", path)
+        search.ended((2,), *reasons)
+        drill.start().ended((2,), *reasons)
+    finally:
+        _unmount(drill.study.path)
+
+
+FAULTS: dict[str, Fault] = {
+    "driver killed": kill_driver,
+    "worker killed": kill_worker,
+    "worker and driver killed": kill_both,
+    "worker stopped for a while": pause_worker,
+    "worker hangs": hang_worker,
+    "Ctrl-C": ctrl_c,
+    "Ctrl-C twice": partial(ctrl_c, times=2),
+    "SIGTERM, then CSVs damaged": damage_csvs,
+    "second driver": second_driver,
+    "machine asleep": suspend,
+    "clock 5 h forwards": partial(jump_clock, by=CLOCK_JUMP[0]),
+    "clock 5 h backwards": partial(jump_clock, by=CLOCK_JUMP[1]),
+    "disk full": fill_disk,
+    "folder read-only": make_read_only,
+}
+KILLS = ("driver killed", "worker killed", "worker and driver killed")
+EARLY = ("worker hangs",)
+"""Only while there are trials for every worker: one without a job may stand still."""
+
+
+def impossible(folder: Path) -> dict[str, str]:
+    """Faults that cannot be made to happen here, and why."""
+    why: dict[str, str] = {}
+    if reason := _why_no_mount(folder):
+        why |= dict.fromkeys(("disk full", "folder read-only"), reason)
+    if _faketime() is None:
+        reason = "libfaketime is not installed (Debian: apt-get install faketime)"
+        why |= dict.fromkeys(("clock 5 h forwards", "clock 5 h backwards"), reason)
+    return why
+
+
+@contextmanager
+def small_disk(folder: Path, mebibytes: int = 64) -> Iterator[None]:
+    """`folder` as a file system of its own, where this user may mount one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if _why_no_mount(folder):
+        yield
+        return
+    _mount("-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder))
+    try:
+        yield
+    finally:
+        _unmount(folder)
+
+
+def _goes_on(drill: Drill, search: Search, told: int) -> None:
+    """That another epoch is saved, and nobody was thought to stand still."""
+    before = drill.saved()
+    drill.until_grown(search, before, 1, "another epoch")
+    if "made no step" in search.said()[told:]:
+        raise DrillError(f"a worker was thought to stand still: {search.said()[told:]}")
+
+
+def _signal(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _faketime() -> Path | None:
+    return next(iter(sorted(Path("/usr/lib").glob(f"*/{_FAKETIME}"))), None)
+
+
+def _why_no_mount(folder: Path) -> str | None:
+    """Why nothing can be mounted at `folder`; None where it can."""
+    if os.geteuid() != 0:
+        return "needs root, to mount a small file system"
+    try:
+        _mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder))
+    except DrillError as error:
+        return str(error)
+    _unmount(folder)
+    return None
+
+
+def _mount(*args: str) -> None:
+    done = subprocess.run(["/bin/mount", *args], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise DrillError(f"mount {' '.join(args)}: {done.stderr.strip()}")
+
+
+def _unmount(folder: Path) -> None:
+    """At once from sight, for good when the last process has left it."""
+    subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
