@@ -58,10 +58,20 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """A trial is on the leaderboard."""
+    """A trial is on the leaderboard.
+
+    Attributes:
+        board: the leaderboard.
+    """
 
     key: str
-    entry: Entry
+    number: int
+    board: list[Entry]
+
+    @property
+    def entry(self) -> Entry:
+        """The trial's row."""
+        return next(entry for entry in self.board if entry.trial == self.number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,9 @@ ASKED = "asked"
 REFERENCE = "reference"
 """The study attribute with the result of the spec that the search started from."""
 
+TRAINING = "training:"
+"""How study attributes begin that say how far a training after the trials is."""
+
 FINAL = "final:"
 """How the study attributes of final results begin."""
 

@@ -106,8 +106,8 @@ class SearchState:
                 return self._started(event)
             case Trained():
                 return self._trained(event)
-            case TrialEnded(key=key, entry=entry):
-                return self._ended(key, entry)
+            case TrialEnded():
+                return self._ended(event)
             case FinalEnded(key=key, number=number, test_acc=test_acc, reason=reason):
                 self.finals_done += 1
                 del self.in_flight[key]
@@ -123,8 +123,7 @@ class SearchState:
 
     def _opened(self, entries: list[Entry]) -> str | None:
         self.opened = True
-        trained = [entry for entry in entries if entry.status == "trained"]
-        self.best = trained[:SHOWN_BEST]
+        self.best = best_of(entries)
         self.done = sum(entry.status != "failed" for entry in entries)
         self.finals_done = sum(entry.test_seeds for entry in entries)
         if not entries:
@@ -151,20 +150,21 @@ class SearchState:
             self.curves.setdefault(at.number, []).append(epoch.val_acc)
         return f"  {at.label} epoch {at.done}/{at.epochs} {at.figures}"
 
-    def _ended(self, key: str, entry: Entry) -> str:
-        del self.in_flight[key]
+    def _ended(self, event: TrialEnded) -> str:
+        entry = event.entry
+        del self.in_flight[event.key]
         if entry.status != "failed":
             self.done += 1
             self.ended_epochs.append(entry.epochs)
-        if entry.status == "trained":
-            self.best = sorted([*self.best, entry], key=lambda e: -(e.val_acc or 0))[:SHOWN_BEST]
+        self.best = best_of(event.board)
         told = f"{entry.val_acc:.2%} of the hold-out" if entry.val_acc is not None else ""
         line = f"{self.done}/{self.wanted} trial {entry.trial} {entry.status} {told}".rstrip()
         if entry.reason:
             line += f" ({entry.reason})"
         if self.rejected:
             line += f"; {sum(self.rejected.values()):,} rule breaks rejected so far"
-        return line
+        left = self.seconds_left()
+        return line + (f"; about {clock(left)} left" if left else "")
 
     def seconds_left(self) -> float | None:
         """From measured epochs, as if as many were pruned as so far; None before the first."""
@@ -230,6 +230,11 @@ class SearchState:
                 Text(f"{entry.macs / 1e6:.1f}M MACs"),
             )
         return best
+
+
+def best_of(board: Sequence[Entry]) -> list[Entry]:
+    """What is shown of a leaderboard while it grows; it is in the order of the objective."""
+    return [entry for entry in board if entry.status == "trained"][:SHOWN_BEST]
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:

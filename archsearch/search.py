@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
@@ -13,13 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
 from archsearch.accounting import advice
-from archsearch.analyze import Analysis, analyze
+from archsearch.analyze import Analysis
+from archsearch.closing import Closing, closings
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.events import (
     Event,
-    FinalEnded,
-    ReferenceEnded,
     Rejected,
     SpaceCounted,
     Started,
@@ -28,9 +27,9 @@ from archsearch.events import (
     TrialEnded,
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
-from archsearch.leaderboard import ASKED, REFERENCE, analyze_trial, curves, final_name, leaderboard
-from archsearch.neighbourhood import Neighbourhood
+from archsearch.leaderboard import ASKED, analyze_trial, curves, leaderboard
 from archsearch.objective import score
+from archsearch.orphans import requeue
 from archsearch.propose import (
     FeasibleSampler,
     Rejection,
@@ -44,8 +43,6 @@ from archsearch.storage import open_study, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
 
-MAX_ATTEMPTS = 3
-"""A trial that was interrupted is tried again at most twice."""
 MAX_FAILURES_IN_A_ROW = 10
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -81,18 +78,18 @@ def search(
     with files.locked(folder.path), storage_errors(folder):
         files.drop_temporaries(folder.path)  # before anything is written: the disk may be full
         driver = _Driver(study, folder, executor, notify, storage or folder.storage)
-        driver.recover()
+        requeue(driver.study)
         notify(StudyOpened(driver.record(), curves(driver.study)))
         driver.note_asked(trials)
         try:
             driver.count_space()
             driver.queue_start()
             driver.run_trials(trials)
-            driver.run_others()
+            driver.run_closings()
         except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 # None of these is a trial's fault, but that a device was lost may be.
-                driver.recover(blame=isinstance(error, DeviceLostError))
+                requeue(driver.study, blame=isinstance(error, DeviceLostError))
                 driver.record()
             raise
         return driver.record()
@@ -124,40 +121,6 @@ class _Driver:
         files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
         if self.folder.rejections.exists():
             self._rejections = len(files.read_csv(self.folder.rejections))
-
-    # What was left behind
-
-    def recover(self, *, blame: bool = True) -> None:
-        """Fail the trials that were left running, and queue them again.
-
-        Args:
-            blame: count the interruption against the trial, which may be what kills the driver.
-        """
-        queued = {
-            trial.user_attrs.get("retry_of")
-            for trial in self._trials()
-            if trial.state == TrialState.WAITING
-        }
-        for trial in self._trials():
-            if trial.state != TrialState.RUNNING:
-                continue
-            attrs = trial.user_attrs
-            attempt = attrs.get("attempt", 1)
-            live = Trial(self.study, trial._trial_id)
-            if "spec_hash" in attrs and attempt + blame > MAX_ATTEMPTS:
-                live.set_user_attr("reason", f"interrupted {attempt} times")
-            else:
-                if "spec_hash" in attrs and trial.number not in queued:
-                    again = {
-                        "spec_hash": attrs["spec_hash"],
-                        "attempt": attempt + blame,
-                        "retry_of": trial.number,
-                    }
-                    # Asked for piece by piece: not all of it may be in `params` yet.
-                    knobs = trial.system_attrs.get("fixed_params", trial.params)
-                    self.study.enqueue_trial(knobs, user_attrs=again)
-                live.set_user_attr("interrupted", True)
-            self.study.tell(trial.number, state=TrialState.FAIL)
 
     # Before the first trial
 
@@ -279,93 +242,37 @@ class _Driver:
             at.trial.set_user_attr(name, value)
         final_score = self._score(at) if state == TrialState.COMPLETE else None
         self.study.tell(at.trial, final_score, state=state)
-        entries = self.record()
-        number = at.trial.number
-        self.notify(TrialEnded(at.job.key, next(e for e in entries if e.trial == number)))
+        self.notify(TrialEnded(at.job.key, at.trial.number, self.record()))
 
     def _score(self, at: _Running) -> float:
         target, params = self.config.recipe.target_accuracy, at.trial.user_attrs["params"]
         return score(self.config.objective, target, at.history, params)
 
-    # Beside the trials
+    # After the trials
 
-    def run_others(self) -> None:
+    def run_closings(self) -> None:
         """Train what the trials are held against, and retrain and test the best of them."""
-        others = [*self._reference(), *self._finalists()]
-        running: dict[str, _Other] = {}
-        while others or running:
-            while others and len(running) < self.executor.capacity:
-                other = others.pop(0)
-                running[other.job.key] = other
-                self.notify(other.started())
-                self.executor.submit(other.job)
+        waiting = list(closings(self.study, self.config, self.folder, self.record()))
+        running: dict[str, Closing] = {}
+        while waiting or running:
+            while waiting and len(running) < self.executor.capacity:
+                at = waiting.pop(0)
+                running[at.job.key] = at
+                self.study.set_user_attr(*at.progress())
+                self.notify(at.started())
+                self.executor.submit(at.job)
             report = self.executor.next_report()
-            other = running[report.key]
+            at = running[report.key]
             if isinstance(report, EpochDone):
-                other.history.append(report.epoch)
-                self.notify(Trained(report.key, report.epoch, final=other.job.final))
+                at.history.append(report.epoch)
+                self.study.set_user_attr(*at.progress())
+                self.notify(Trained(report.key, report.epoch, final=at.job.final))
                 continue
             del running[report.key]
-            self._finish_other(other, report)
-
-    def _reference(self) -> Iterator[_Other]:
-        """The spec that the search started from, where it is no trial itself."""
-        space = self.config.space
-        if not isinstance(space, Neighbourhood) or REFERENCE in self.study.user_attrs:
-            return
-        analysis = analyze(space.base)
-        if analysis.spec_hash in taken_hashes(self.study):
-            return
-        job = Job(
-            key="reference",
-            spec_hash=analysis.spec_hash,
-            network=analysis.network,
-            recipe=self.config.recipe,
-            seed=self.config.seed,
-            folder=self.folder.reference,
-            final=False,
-        )
-        yield _Other(job, analysis, REFERENCE)
-
-    def _finalists(self) -> Iterator[_Other]:
-        best = [entry for entry in self.record() if entry.status == "trained"]
-        for entry in best[: self.config.finalists]:
-            for seed in range(self.config.seed, self.config.seed + self.config.final_seeds):
-                name = final_name(entry.spec_hash, seed)
-                if name not in self.study.user_attrs:
-                    analysis = self._analysis(entry.trial)
-                    yield _Other(self._final_job(analysis, entry, seed), analysis, name, entry)
-
-    def _final_job(self, analysis: Analysis, entry: Entry, seed: int) -> Job:
-        return Job(
-            key=f"final-{entry.trial}-{seed}",
-            spec_hash=analysis.spec_hash,
-            network=analysis.network,
-            recipe=self.config.final_recipe,
-            seed=seed,
-            folder=self.folder.trial(analysis.spec_hash) / f"final-{seed}",
-            final=True,
-        )
-
-    def _finish_other(self, other: _Other, report: JobDone | JobFailed) -> None:
-        reason = report.reason if isinstance(report, JobFailed) else ""
-        result = {
-            "reason": reason,
-            "epochs": len(other.history),
-            "train_seconds": sum(epoch.train_seconds for epoch in other.history),
-            "run": asdict(self.executor.run_of(other.job.seed)),
-        }
-        event: Event
-        if other.entry is None:
-            done = isinstance(report, JobDone) and other.history
-            result["val_acc"] = val_acc = other.history[-1].val_acc if done else None
-            event = ReferenceEnded(other.job.key, val_acc, reason)
-        else:
-            result["test_acc"] = test_acc = report.test_acc if isinstance(report, JobDone) else None
-            event = FinalEnded(other.job.key, other.entry.trial, test_acc, reason)
-        self.study.set_user_attr(other.name, result)
-        self.record()
-        self.notify(event)
+            result = at.result(report, self.executor.run_of(at.job.seed))
+            self.study.set_user_attr(at.name, result)
+            self.record()
+            self.notify(at.ended(result))
 
     def _analysis(self, number: int) -> Analysis:
         return analyze_trial(self._trials()[number], self.config)
@@ -409,27 +316,6 @@ class _Running:
     trial: Trial
     job: Job
     history: list[Epoch] = field(default_factory=list)
-
-
-@dataclass
-class _Other:
-    """A training beside the trials: the reference's, or with `entry` a finalist's.
-
-    Attributes:
-        name: the study attribute that keeps its result.
-    """
-
-    job: Job
-    analysis: Analysis
-    name: str
-    entry: Entry | None = None
-    history: list[Epoch] = field(default_factory=list)
-
-    def started(self) -> Started:
-        """What to tell as it goes into training."""
-        number, seed = (self.entry.trial, self.job.seed) if self.entry else (None, None)
-        epochs = self.job.recipe.epochs
-        return Started(self.job.key, number, self.analysis, epochs, final_seed=seed)
 
 
 def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, int]:

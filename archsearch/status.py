@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -11,9 +12,17 @@ from optuna.trial import FrozenTrial, TrialState
 from archsearch import files
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.gain import Gain, gain_of
-from archsearch.leaderboard import ASKED, FINAL, analyze_trial, curves, is_whole, leaderboard
+from archsearch.leaderboard import (
+    ASKED,
+    FINAL,
+    TRAINING,
+    analyze_trial,
+    curves,
+    is_whole,
+    leaderboard,
+)
 from archsearch.parse import from_toml, read_text
-from archsearch.progress import SHOWN_BEST, InFlight, SearchState, network_figures
+from archsearch.progress import InFlight, SearchState, best_of, network_figures
 from archsearch.results import Entry
 from archsearch.storage import storage_errors
 from archsearch.study import Study, StudyFolder
@@ -83,7 +92,7 @@ def _state(
         finals_done=len(finals),
         curves=curves(study),
     )
-    state.best = [entry for entry in entries if entry.status == "trained"][:SHOWN_BEST]
+    state.best = best_of(entries)
     state.ended_epochs = [entry.epochs for entry in done]
     state.trial_epoch_seconds = [e.train_seconds / e.epochs for e in done if e.epochs]
     state.final_epoch_seconds = [r["train_seconds"] / r["epochs"] for r in finals if r["epochs"]]
@@ -91,6 +100,9 @@ def _state(
     for trial in trials:
         if trial.state == TrialState.RUNNING and is_whole(trial, config):
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
+    for name, at in study.user_attrs.items():
+        if name.startswith(TRAINING) and name.removeprefix(TRAINING) not in study.user_attrs:
+            state.in_flight[name] = _closing(at, trials, config)
     return state
 
 
@@ -105,6 +117,15 @@ def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
         done=max(values, default=0),
         figures=figures,
     )
+
+
+def _closing(at: dict[str, Any], trials: list[FrozenTrial], config: Study) -> InFlight:
+    """A finalist in training, or without a trial the reference."""
+    number = at["trial"]
+    if number is None:
+        return InFlight(None, "", config.recipe.epochs, final=False, done=at["epochs"])
+    about = network_figures(analyze_trial(trials[number], config))
+    return InFlight(number, about, config.final_recipe.epochs, final=True, done=at["epochs"])
 
 
 def _rejected(folder: StudyFolder) -> Counter[str]:

@@ -1,0 +1,116 @@
+"""What a search trains after its trials: the spec that it began with, and the best in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import optuna
+
+from archsearch.analyze import Analysis, analyze
+from archsearch.events import FinalEnded, ReferenceEnded, Started
+from archsearch.jobs import Job, JobDone, JobFailed
+from archsearch.leaderboard import REFERENCE, TRAINING, analyze_trial, final_name
+from archsearch.neighbourhood import Neighbourhood
+from archsearch.propose import taken_hashes
+from archsearch.results import Entry, Epoch, Run
+from archsearch.study import Study, StudyFolder
+
+
+@dataclass
+class Closing:
+    """One of these trainings: the reference's, or with `entry` a finalist's.
+
+    Attributes:
+        name: the study attribute that keeps its result.
+    """
+
+    job: Job
+    analysis: Analysis
+    name: str
+    entry: Entry | None = None
+    history: list[Epoch] = field(default_factory=list)
+
+    def started(self) -> Started:
+        """What to tell as it goes into training."""
+        number, seed = (self.entry.trial, self.job.seed) if self.entry else (None, None)
+        epochs = self.job.recipe.epochs
+        return Started(self.job.key, number, self.analysis, epochs, final_seed=seed)
+
+    def progress(self) -> tuple[str, dict[str, Any]]:
+        """The study attribute that says how far it is, for who looks in from outside."""
+        number = self.entry.trial if self.entry else None
+        return TRAINING + self.name, {"trial": number, "epochs": len(self.history)}
+
+    def result(self, report: JobDone | JobFailed, run: Run) -> dict[str, Any]:
+        """What is kept of it."""
+        result = {
+            "reason": report.reason if isinstance(report, JobFailed) else "",
+            "epochs": len(self.history),
+            "train_seconds": sum(epoch.train_seconds for epoch in self.history),
+            "run": asdict(run),
+        }
+        done = isinstance(report, JobDone)
+        if self.entry is None:
+            result["val_acc"] = self.history[-1].val_acc if done and self.history else None
+        else:
+            result["test_acc"] = report.test_acc if isinstance(report, JobDone) else None
+        return result
+
+    def ended(self, result: dict[str, Any]) -> FinalEnded | ReferenceEnded:
+        """What to tell of its end."""
+        key, reason = self.job.key, result["reason"]
+        if self.entry is None:
+            return ReferenceEnded(key, result["val_acc"], reason)
+        return FinalEnded(key, self.entry.trial, result["test_acc"], reason)
+
+
+def closings(
+    study: optuna.Study, config: Study, folder: StudyFolder, board: list[Entry]
+) -> Iterator[Closing]:
+    """What is left to train once the trials are done.
+
+    Args:
+        study: the database.
+        config: the study file.
+        folder: where runs are kept.
+        board: the leaderboard.
+    """
+    space = config.space
+    if isinstance(space, Neighbourhood) and REFERENCE not in study.user_attrs:
+        analysis = analyze(space.base)
+        if analysis.spec_hash not in taken_hashes(study):  # else it is a trial itself
+            job = Job(
+                key="reference",
+                spec_hash=analysis.spec_hash,
+                network=analysis.network,
+                recipe=config.recipe,
+                seed=config.seed,
+                folder=folder.reference,
+                final=False,
+            )
+            yield Closing(job, analysis, REFERENCE)
+    trials = study.get_trials(deepcopy=False)
+    for entry in [entry for entry in board if entry.status == "trained"][: config.finalists]:
+        for seed in range(config.seed, config.seed + config.final_seeds):
+            name = final_name(entry.spec_hash, seed)
+            if name not in study.user_attrs:
+                analysis = analyze_trial(trials[entry.trial], config)
+                yield Closing(
+                    _final_job(analysis, entry, seed, config, folder), analysis, name, entry
+                )
+
+
+def _final_job(
+    analysis: Analysis, entry: Entry, seed: int, config: Study, folder: StudyFolder
+) -> Job:
+    return Job(
+        key=f"final-{entry.trial}-{seed}",
+        spec_hash=analysis.spec_hash,
+        network=analysis.network,
+        recipe=config.final_recipe,
+        seed=seed,
+        folder=folder.trial(analysis.spec_hash) / f"final-{seed}",
+        final=True,
+    )
