@@ -20,8 +20,10 @@ from archsearch.cli import main
 
 ROOT = Path(__file__).parent.parent
 
-# What a shell starts in the background ignores Ctrl-C, and so would every process of a test.
+# What a shell starts in the background ignores Ctrl-C, after nohup also a closed terminal, and so
+# would every process of a test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile(
     "ci",

@@ -85,7 +85,8 @@ def check_near(tmp_path: Path, config: Study) -> None:
         spec_hash = row["spec_hash"]
         assert (spec_hash == analyze(space.base).spec_hash) <= (not edits)
         assert int(row["params"]) <= (config.constraints.max_params or 0)
-    rejected = files.read_csv(tmp_path / "study" / "rejections.csv")
+    csv = tmp_path / "study" / "rejections.csv"
+    rejected = files.read_csv(csv) if csv.exists() else []  # of so few, none may be rejected
     assert all(len(row["knobs"].split()) <= space.max_edits for row in rejected)
 
 
