@@ -11,7 +11,7 @@ import optuna
 from archsearch.analyze import Analysis, analyze
 from archsearch.events import FinalEnded, ReferenceEnded, Started
 from archsearch.jobs import Job, JobDone, JobFailed
-from archsearch.leaderboard import REFERENCE, TRAINING, analyze_trial, final_name
+from archsearch.leaderboard import REFERENCE, analyze_trial, final_name
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import taken_hashes
 from archsearch.results import Entry, Epoch, Run
@@ -38,10 +38,9 @@ class Closing:
         epochs = self.job.recipe.epochs
         return Started(self.job.key, number, self.analysis, epochs, final_seed=seed)
 
-    def progress(self) -> tuple[str, dict[str, Any]]:
-        """The study attribute that says how far it is, for who looks in from outside."""
-        number = self.entry.trial if self.entry else None
-        return TRAINING + self.name, {"trial": number, "epochs": len(self.history)}
+    def progress(self) -> dict[str, int | None]:
+        """How far it is, for who looks in from outside."""
+        return {"trial": self.entry.trial if self.entry else None, "epochs": len(self.history)}
 
     def result(self, report: JobDone | JobFailed, run: Run) -> dict[str, Any]:
         """What is kept of it."""

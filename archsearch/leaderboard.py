@@ -22,8 +22,8 @@ ASKED = "asked"
 REFERENCE = "reference"
 """The study attribute with the result of the spec that the search started from."""
 
-TRAINING = "training:"
-"""How study attributes begin that say how far a training after the trials is."""
+CLOSING = "closing"
+"""The study attribute that says which trainings after the trials are under way, and how far."""
 
 FINAL = "final:"
 """How the study attributes of final results begin."""

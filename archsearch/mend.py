@@ -13,7 +13,7 @@ from typing import NamedTuple
 from archsearch.analyze import analyze
 from archsearch.constraints import ActiveRules, Constraints, Violation, active_rules, violations
 from archsearch.edits import apply, knobs_of
-from archsearch.errors import HopelessSpaceError, InputError
+from archsearch.errors import HopelessSpaceError, InputError, one_line
 from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
 from archsearch.resolve import resolve
 from archsearch.space import Value
@@ -155,9 +155,9 @@ def _hopeless(space: Neighbourhood, search: _Search, best: _At) -> str:
 
     broken = ", ".join(broken.rule for broken in violations(best.totals, search.rules))
     return (
-        f"{space.base.name}: no network within {space.max_edits} edits was found that keeps "
-        f"{broken} and the other limits ({told(search.totals)}); the nearest: {told(best.totals)}. "
-        "Allow more edits (--max-edits) or relax the limits"
+        f"{one_line(space.base.name)}: no network within {space.max_edits} edits was found that "
+        f"keeps {broken} and the other limits ({told(search.totals)}); the nearest: "
+        f"{told(best.totals)}. Allow more edits (--max-edits) or relax the limits"
     )
 
 

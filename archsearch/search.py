@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
@@ -27,7 +27,7 @@ from archsearch.events import (
     TrialEnded,
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
-from archsearch.leaderboard import ASKED, analyze_trial, curves, leaderboard
+from archsearch.leaderboard import ASKED, CLOSING, analyze_trial, curves, leaderboard
 from archsearch.objective import score
 from archsearch.orphans import requeue
 from archsearch.propose import (
@@ -258,19 +258,20 @@ class _Driver:
             while waiting and len(running) < self.executor.capacity:
                 at = waiting.pop(0)
                 running[at.job.key] = at
-                self.study.set_user_attr(*at.progress())
+                self._note_closings(running)
                 self.notify(at.started())
                 self.executor.submit(at.job)
             report = self.executor.next_report()
             at = running[report.key]
             if isinstance(report, EpochDone):
                 at.history.append(report.epoch)
-                self.study.set_user_attr(*at.progress())
+                self._note_closings(running)
                 self.notify(Trained(report.key, report.epoch, final=at.job.final))
                 continue
             del running[report.key]
             result = at.result(report, self.executor.run_of(at.job.seed))
             self.study.set_user_attr(at.name, result)
+            self._note_closings(running)
             self.record()
             self.notify(at.ended(result))
 
@@ -283,6 +284,10 @@ class _Driver:
         """Leave what was asked for to whoever looks in from another terminal."""
         asked = {"trials": trials, "at_a_time": self.executor.capacity}
         self.study.set_user_attr(ASKED, asked)
+        self._note_closings({})  # those that a crash left are not under way any more
+
+    def _note_closings(self, running: Mapping[str, Closing]) -> None:
+        self.study.set_user_attr(CLOSING, {key: at.progress() for key, at in running.items()})
 
     def record(self) -> list[Entry]:
         """Write the leaderboard as the study has it."""

@@ -14,8 +14,8 @@ from archsearch.errors import ArchsearchError, StudyError
 from archsearch.gain import Gain, gain_of
 from archsearch.leaderboard import (
     ASKED,
+    CLOSING,
     FINAL,
-    TRAINING,
     analyze_trial,
     curves,
     is_whole,
@@ -100,9 +100,8 @@ def _state(
     for trial in trials:
         if trial.state == TrialState.RUNNING and is_whole(trial, config):
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
-    for name, at in study.user_attrs.items():
-        if name.startswith(TRAINING) and name.removeprefix(TRAINING) not in study.user_attrs:
-            state.in_flight[name] = _closing(at, trials, config)
+    for key, at in study.user_attrs.get(CLOSING, {}).items():
+        state.in_flight[key] = _closing(at, trials, config)
     return state
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from types import TracebackType
@@ -110,7 +111,8 @@ class Workers:
         for each in self._workers:
             each.process.kill()  # all at once, then one after the other
         for each in self._workers:
-            each.end()
+            with suppress(ArchsearchError):  # what ended the search is what to tell
+                each.end()
         self._workers.clear()
 
     def run_of(self, seed: int) -> Run:

@@ -28,6 +28,9 @@ from timed_training import as_markdown, table
 from archsearch.errors import ArchsearchError
 from archsearch.files import read_csv
 from archsearch.machine import threads_each
+from archsearch.parse import from_json, read_text
+from archsearch.recipe import Recipe
+from archsearch.shipped_recipes import load_recipe
 from archsearch.study import StudyFolder
 
 
@@ -73,6 +76,9 @@ def trained_in_full(row: dict[str, str], given: argparse.Namespace) -> Pair:
         done = subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=False)
         if done.returncode not in REACHED_OR_NOT:
             raise ArchsearchError(f"archsearch train ended with {done.returncode}: see above")
+    kept = from_json(Recipe, read_text(str(out / "recipe.json")), str(out / "recipe.json"))
+    if kept != load_recipe(given.recipe):
+        raise ArchsearchError(f"{out}: was trained by another recipe; give another --out")
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     return Pair(int(row["rank"]), row["spec_hash"], float(row["val_acc"]), result)
 
@@ -87,7 +93,7 @@ def report(pairs: Sequence[Pair]) -> tuple[list[str], list[str]]:
         f"{result['torch_version']}, seed {result['seed']}, one run a network; "
         f"{result['epochs']} epochs on all training images, single-view test once at the end",
         f"Spearman's rank correlation of {len(pairs)} networks: {rho:.2f} "
-        f"(95% bootstrap interval {low:.2f} to {high:.2f})",
+        f"(95% bootstrap interval {low:.2f} to {high:.2f}; so few networks make it too narrow)",
     ]
     rows = [
         (str(p.rank), f"`{p.spec_hash[:12]}`", f"{p.val_acc:.2%}", f"{p.test_acc:.2%}")

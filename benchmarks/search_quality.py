@@ -25,9 +25,11 @@ from scipy import stats
 from timed_training import as_markdown, table
 
 from archsearch.accounting import share_of
+from archsearch.analyze import analyze
 from archsearch.errors import ArchsearchError
 from archsearch.files import read_csv
-from archsearch.study import StudyFolder, load_study
+from archsearch.settings import filled, spec_of
+from archsearch.study import Study, StudyFolder, load_study
 
 RESAMPLES = 10_000
 BEST = 10
@@ -51,24 +53,33 @@ class Trial:
     """
 
     number: int
+    spec_hash: str
     curve: tuple[float, ...]
     whole: bool
     seconds: float
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """A study's trials in the order in which they were proposed.
+    """A study's trials in the order in which they were proposed; not those that failed.
 
     Raises:
         ArchsearchError: there is no leaderboard, or a history is missing.
     """
     found = []
     for row in read_csv(StudyFolder(folder).leaderboard):
+        if row["status"] == "failed":
+            continue
         history = read_csv((folder / row["spec_path"]).with_name("history.csv"))
         curve = tuple(float(epoch["val_acc"]) for epoch in history[: int(row["epochs"])])
         whole, seconds = row["status"] == "trained", float(row["train_seconds"])
-        found.append(Trial(int(row["trial"]), curve, whole, seconds))
+        found.append(Trial(int(row["trial"]), row["spec_hash"], curve, whole, seconds))
     return sorted(found, key=lambda trial: trial.number)
+
+
+def start_hashes(study: Study) -> set[str]:
+    """The networks that a study file gives as known to be good."""
+    specs = (spec_of(study.space, filled(study.space, start), "start") for start in study.start)
+    return {analyze(spec).spec_hash for spec in specs}
 
 
 # The search against chance
@@ -119,7 +130,10 @@ def comparison(ours: list[Trial], theirs: list[Trial]) -> list[str]:
         f"{100 * middle:+.2f} points from the baseline's (95% "
         f"bootstrap interval {100 * low:+.2f} to {100 * high:+.2f}); a network of the search beats "
         f"one of the baseline in {better:.0%} of pairs (Mann-Whitney, two-sided p = "
-        f"{test.pvalue:.2g})"
+        f"{test.pvalue:.2g})",
+        "one search a side, and the trials of one search learn from each other: the interval and p "
+        "tell how these networks differ, not what another seed would bring",
+        "in the shares of all, a pruned network counts as one below the target",
     ]
 
 
@@ -209,7 +223,12 @@ def main() -> None:
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     ours, theirs = read_trials(given.study), read_trials(given.baseline)
-    proposed = ours[len(load_study(str(StudyFolder(given.study).study)).start) :]
+    study = load_study(str(StudyFolder(given.study).study))
+    known = start_hashes(study)
+    proposed = [trial for trial in ours if trial.spec_hash not in known]
+    chance = load_study(str(StudyFolder(given.baseline).study))
+    if (chance.sampler.kind, chance.pruner.kind) != ("random", "none"):
+        raise ArchsearchError(f"{given.baseline}: its study must be random and prune nothing")
     headings = (
         "study", "networks", "to the end", "best %", "median of those", f"{given.target:.0%} or "
         "more (of all, 95%)", "best, epoch 1", "median, epoch 1", "training min",

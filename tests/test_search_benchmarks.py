@@ -30,7 +30,7 @@ FIRST_LIGHT = ROOT / "studies" / "first-light"
 
 
 def trials(*curves: tuple[float, ...]) -> list[Trial]:
-    return [Trial(number, curve, True, 60.0) for number, curve in enumerate(curves)]
+    return [Trial(number, str(number), curve, True, 60.0) for number, curve in enumerate(curves)]
 
 
 def test_trials_are_read_in_the_order_of_their_proposals() -> None:
@@ -79,7 +79,7 @@ def test_gain_is_the_difference_of_medians_within_its_interval() -> None:
 
 
 def test_pruned_networks_count_as_networks_and_not_as_reaching_the_target() -> None:
-    found = [*trials((0.5, 0.9), (0.6, 0.8)), Trial(2, (0.95,), False, 60.0)]
+    found = [*trials((0.5, 0.9), (0.6, 0.8)), Trial(2, "2", (0.95,), False, 60.0)]
     (row,) = distribution_rows({"s": found}, target=0.85)
     assert row[:5] == ("s", "3", "2", "90.00%", "85.00%")
     assert row[5].startswith("33% (")

@@ -102,3 +102,30 @@ def test_the_view_says_what_is_left(tmp_path: Path) -> None:
 )
 def test_sparklines(values: list[float], low: float, high: float, shown: str) -> None:
     assert sparkline(values, low, high) == shown
+
+
+def test_a_finalist_in_training_is_seen_from_outside_and_none_that_a_crash_left(
+    tmp_path: Path,
+) -> None:
+    events: list[Event] = []
+    go(tmp_path, 4, Pretend(), demo(finalists=0))
+    with pytest.raises(Killed):  # one epoch of the finalist is told
+        go(tmp_path, 4, Pretend(dies_at=2), events=events)
+    inside, outside = folded(events, 4), status(StudyFolder(tmp_path / "study")).state
+    ((key, mine),) = inside.in_flight.items()
+    seen = outside.in_flight[key]
+    assert (seen.label, seen.done, seen.epochs) == (mine.label, mine.done, mine.epochs)
+    assert seen.label.startswith("finalist")
+    assert seen.done == 1
+    go(tmp_path, 12)
+    assert status(StudyFolder(tmp_path / "study")).state.in_flight == {}
+
+
+def test_the_best_so_far_are_those_of_the_objective(tmp_path: Path) -> None:
+    recipe = demo().recipe.model_copy(update={"target_accuracy": 0.1})
+    events: list[Event] = []
+    go(tmp_path, 6, config=demo(objective="params", recipe=recipe, finalists=0), events=events)
+    best = folded(events, 6).best
+    assert [entry.params for entry in best] == sorted(entry.params for entry in best)
+    scores = [entry.val_acc or 0 for entry in best]
+    assert scores != sorted(scores, reverse=True)

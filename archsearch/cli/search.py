@@ -246,6 +246,7 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     import sys
 
     from archsearch.cli.terminal import show
+    from archsearch.errors import one_line
     from archsearch.machine import threads_each
     from archsearch.progress import clock
     from archsearch.space_view import accounting_page
@@ -253,7 +254,8 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.study_accounting import account_study
     from archsearch.workers import default_workers
 
-    sys.stdout.write(study_toml(config) + "\n")
+    lines = study_toml(config).split("\n")  # a spec's names may hold what a terminal would obey
+    sys.stdout.write("".join(f"{one_line(line)}\n" for line in lines))
     accounting = account_study(config)
     show(accounting_page(config.name, accounting))
     if accounting.hopeless:
