@@ -271,6 +271,17 @@ def test_convolutions_of_the_other_kind() -> None:
     assert changed(separable.spec, b1_0_op="conv").spec_hash == analyze(plain(8, 8)).spec_hash
 
 
+@pytest.mark.parametrize("op", ["depthwise_separable", "conv"])
+def test_a_width_out_of_range_is_input_that_is_refused(op: str) -> None:
+    """Also where another edit makes another layer of it."""
+    other = "conv" if op == "depthwise_separable" else "depthwise_separable"
+    layers: list[Json] = [{"op": other, "out_channels": 800_000, "kernel_size": 1}]
+    spec = of(*layers, size=1)
+    assert apply(spec, {"network.width": 50, "b0.0.op": op}, "x").blocks[0].layers[0].op == op
+    with pytest.raises(InputError, match="must be <= 1000000, got 1200000"):
+        apply(spec, {"network.width": 150, "b0.0.op": op}, "x")
+
+
 def test_linear_convolutions_in_a_row_get_activations() -> None:
     spec = plain(8, 8, norm=None, activation=None)
     blocks = changed(spec, b0_0_activation="relu", b0_0_norm="batch").spec.blocks
