@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from archsearch import files
 from archsearch.analyze import Analysis, analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.draws import draw, trimmed
@@ -315,6 +316,65 @@ def test_a_block_may_be_called_as_the_output_is() -> None:
     block = spec.blocks[0].model_copy(update={"name": "output"})
     named = spec.model_copy(update={"blocks": (block,)})
     assert {"output.0.width", "output_.1.width"} <= knobs_of(named).keys()
+
+
+def test_layers_of_blocks_whose_names_run_together_are_told_apart() -> None:
+    conv, first = {"op": "conv", "out_channels": 8}, {"op": "conv", "out_channels": 16}
+    residual = {"op": "residual", "body": [conv, conv]}
+    names = {"a": [first, first, residual], "a.2.body": [conv, conv], "a_2_body": [conv]}
+    raw = spec_of([[conv]], HEADS[0], 32, 32)
+    blocks = [{"name": name, "layers": layers} for name, layers in names.items()]
+    spec = Spec.model_validate(raw | {"blocks": blocks})
+    kernels = {knob.place: knob.name for knob in knobs_of(spec).values() if knob.kind == "kernel"}
+    assert kernels == {
+        "blocks.0.layers.0": "a.0.kernel",
+        "blocks.0.layers.1": "a.1.kernel",
+        "blocks.0.layers.2.body.0": "a.2.body.0.kernel",
+        "blocks.0.layers.2.body.1": "a.2.body.1.kernel",
+        "blocks.1.layers.0": "a_2_body.0.kernel",
+        "blocks.1.layers.1": "a_2_body.1.kernel",
+        "blocks.2.layers.0": "a_2_body_.0.kernel",
+    }
+    widths = [name for name in knobs_of(spec) if name.endswith(".0.width")]
+    assert widths == ["a.0.width", "a.2.body.0.width", "a_2_body.0.width", "a_2_body_.0.width"]
+    for place, name in kernels.items():
+        [widened] = [
+            node.place
+            for node in analyze(apply(spec, {name: 5}, "x")).network.nodes()
+            if isinstance(node.op, Conv2d) and node.op.kernel_size == (5, 5)
+        ]
+        assert widened == place
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "\x1b[31m", "x; y", "\u2028", "a=b c", "\ufffd", " ", "\0"]
+)
+def test_labels_are_inert_wherever_they_go(tmp_path: Path, name: str) -> None:
+    """Written as rows, split as lists: all comes back, whatever blocks are called."""
+    spec = plain(8, 8)
+    named = spec.model_copy(
+        update={"blocks": (spec.blocks[0].model_copy(update={"name": name}), spec.blocks[1])}
+    )
+    space = Neighbourhood(base=named)
+    setting: dict[str, Value] = {
+        knob.name: next(value for value in knob.choices if value != knob.as_is)
+        for knob in knobs_of(named).values()
+        if knob.place
+    }
+    lines = told(space, setting)
+    row = {
+        "edits": "; ".join(lines),
+        "knobs": " ".join(f"{name}={value}" for name, value in setting.items()),
+    }
+    path = tmp_path / "rows.csv"
+    files.append_csv(path, tuple(row), row)
+    assert files.mended_csv(path, tuple(row)) == 0
+    [back] = files.read_csv(path)
+    assert back == row
+    assert back["edits"].isprintable()
+    assert back["edits"].split("; ") == lines
+    pairs = dict(pair.split("=") for pair in back["knobs"].split(" "))
+    assert pairs == {name: str(value) for name, value in setting.items()}
 
 
 # Within limits
