@@ -20,7 +20,7 @@ from archsearch.constraints import Constraints, Verdict, judge
 from archsearch.draws import draw, trimmed
 from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.settings import AnySpace, filled, knob_choices, spec_of
+from archsearch.settings import AnySpace, filled, knob_choices, needed, spec_of
 from archsearch.space import Knobs, Value
 from archsearch.study import Sampler
 
@@ -132,6 +132,8 @@ class FeasibleSampler(BaseSampler):
             if verdict and not rules and verdict.analysis.spec_hash in taken:
                 rules = [DUPLICATE]
             if not rules:
+                if isinstance(self.space, Neighbourhood):
+                    knobs = filled(self.space, needed(self.space, knobs))
                 return {name: knobs[name] for name in search_space}
             counts.update(rules)
             self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))

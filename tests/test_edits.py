@@ -24,7 +24,7 @@ from archsearch.network import Join
 from archsearch.ops import Conv2d
 from archsearch.parse import from_json, from_toml
 from archsearch.schemas import json_schema
-from archsearch.settings import told
+from archsearch.settings import needed, told
 from archsearch.space import Knobs, Value
 from archsearch.spec import Conv, DepthwiseSeparable, Residual, Spec
 from archsearch.study import Study, load_study, sound, study_toml
@@ -434,6 +434,48 @@ def test_a_spec_within_the_limits_needs_no_edit() -> None:
         Spec, (ROOT / "studies" / "records" / "time-to-85" / "spec.json").read_text(), "x"
     )
     assert mend(Neighbourhood(base=spec), Constraints()) == {}
+
+
+# Edits that change nothing
+
+
+@pytest.mark.property
+@examples(40)
+@given(settings_of())
+def test_what_is_needed_is_the_same_network_and_no_edit_of_it_is_idle(
+    drawn: tuple[Spec, Any],
+) -> None:
+    spec, setting = drawn
+    space = Neighbourhood(base=spec, max_edits=100)
+    try:
+        whole = analyze(apply(spec, setting, "x"))
+    except InputError:
+        return
+    edits = needed(space, setting)
+    assert edits.items() <= edits_of(spec, setting).items()
+    made = analyze(apply(spec, edits, "x"))
+    assert (made.spec_hash, made.totals) == (whole.spec_hash, whole.totals)
+    assert needed(space, edits) == edits
+
+
+def test_edits_that_change_nothing_are_not_needed() -> None:
+    spec = plain(8, 16, 32)
+    space = Neighbourhood(base=spec)
+    does: dict[str, Value] = {"b0.0.kernel": 1, "b1.0.width": 24, "b2.0.kernel": 5}
+    idle: dict[str, Value] = {"b0.0.dilation": 2, "network.activation": "relu"}
+    assert needed(space, does) == does
+    assert needed(space, does | idle) == does
+    assert needed(space, idle) == {"b0.0.dilation": 2}
+    two = spec.model_copy(update={"blocks": (*spec.blocks[:2], seed("era-s9").blocks[3])})
+    gone: dict[str, Value] = {"conv4.1.depth": 0, "conv4.1.kernel": 5, "conv4.1.dilation": 2}
+    assert knobs_of(two).keys() >= gone.keys()
+    assert needed(Neighbourhood(base=two), gone) == {"conv4.1.depth": 0}
+
+
+def test_an_edit_that_others_need_to_fit_stays() -> None:
+    spec = of({"op": "conv", "out_channels": 8, "kernel_size": 3, "padding": 0}, size=3)
+    grown: dict[str, Value] = {"b0.0.padding": "same", "b0.0.depth": 2}
+    assert needed(Neighbourhood(base=spec), grown) == grown
 
 
 # Its study

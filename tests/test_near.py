@@ -24,7 +24,7 @@ from archsearch.page import plain
 from archsearch.parse import from_json
 from archsearch.progress import SearchState
 from archsearch.results import Entry
-from archsearch.settings import filled, told
+from archsearch.settings import filled, needed, told
 from archsearch.spec import Spec
 from archsearch.status import status
 from archsearch.study import Sampler, Study, StudyFolder
@@ -73,7 +73,7 @@ def gain(tmp_path: Path) -> Gain:
 
 
 def check_near(tmp_path: Path, config: Study) -> None:
-    """Every row within the limits, at most so many edits from the spec, and told by them."""
+    """Every row within the limits, at most so many edits from the spec, each of which counts."""
     space = config.space
     assert isinstance(space, Neighbourhood)
     study = optuna.load_study(study_name="test", storage=folder(tmp_path).storage)
@@ -81,6 +81,7 @@ def check_near(tmp_path: Path, config: Study) -> None:
         knobs = filled(space, study.trials[int(row["trial"])].params)
         edits = edits_of(space.base, knobs)
         assert len(edits) <= space.max_edits
+        assert needed(space, edits) == edits
         assert row["edits"] == "; ".join(told(space, knobs))
         spec_hash = row["spec_hash"]
         assert (spec_hash == analyze(space.base).spec_hash) <= (not edits)
