@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from archsearch import files
+from archsearch.accounting import share_of
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
@@ -25,6 +26,7 @@ from archsearch.parse import from_json
 from archsearch.progress import SearchState
 from archsearch.results import Entry
 from archsearch.settings import filled, needed, told
+from archsearch.space_view import accounting_page
 from archsearch.spec import Spec
 from archsearch.status import status
 from archsearch.study import Sampler, Study, StudyFolder
@@ -223,6 +225,18 @@ def test_the_share_within_the_limits_is_of_near_settings() -> None:
     assert 0 < found.feasible.low <= found.feasible.fraction <= found.feasible.high < 1
     assert found.feasible.fraction <= found.alone["max_params"].fraction
     assert list(found.quantiles) == ["params", "macs", "receptive_field"]
+
+
+def test_a_large_spec_is_sampled_as_often_as_there_is_time_for() -> None:
+    """And no more is claimed."""
+    conv = {"op": "conv", "out_channels": 8}
+    large = BASE.model_validate(SMALL | {"blocks": [{"name": "b", "layers": [conv] * 200}]})
+    config = Study(name="x", space=Neighbourhood(base=large), constraints=LIMITS)
+    found = account_study(config)
+    assert found.samples == 100_000 // sum(1 for _ in analyze(large).network.nodes())
+    assert f"from {found.samples} drawn" in plain(accounting_page("x", found))
+    assert found.feasible == share_of(0, found.samples)
+    assert account_study(near()).samples == 2_000
 
 
 def test_settings_are_counted_exactly() -> None:
