@@ -24,6 +24,8 @@ from archsearch.settings import AnySpace, filled, knob_choices, needed, spec_of
 from archsearch.space import Knobs, Value
 from archsearch.study import Sampler
 
+REFERENCE = "reference"
+"""The study attribute with the result of the spec that the search started from."""
 DUPLICATE = "duplicate"
 """The rule that a proposal breaks when its network was trained, or is being trained, already."""
 MISFIT = "shapes"
@@ -180,7 +182,10 @@ class FeasibleSampler(BaseSampler):
 
 def taken_hashes(study: optuna.Study) -> set[str]:
     """Networks that are trained, in training, waiting to be, or that failed for good."""
-    return {
+    # The reference may be trained before it is ever proposed: near a spec, or as more is asked for.
+    reference = study.user_attrs.get(REFERENCE, {})
+    hashes = {reference["spec_hash"]} if "spec_hash" in reference else set()
+    return hashes | {
         trial.user_attrs["spec_hash"]
         for trial in study.get_trials(deepcopy=False)
         if "spec_hash" in trial.user_attrs

@@ -15,15 +15,15 @@ from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
 from archsearch.edits import edits_of
-from archsearch.errors import StudyError
+from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, ReferenceEnded, Started
-from archsearch.gain import Gain, gain_page
-from archsearch.leaderboard import REFERENCE
+from archsearch.gain import Gain, gain_of, gain_page
 from archsearch.mend import study_near
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.page import plain
 from archsearch.parse import from_json
 from archsearch.progress import SearchState
+from archsearch.propose import REFERENCE
 from archsearch.results import Entry
 from archsearch.settings import filled, needed, told
 from archsearch.space_view import accounting_page
@@ -282,6 +282,46 @@ def test_the_gain_is_told_edit_by_edit_and_figure_by_figure() -> None:
     assert "hold-out %       not trained yet      75.00" in untrained
     same = plain(gain_page(Gain(base, 0.5, "", entry(spec_hash=base.spec_hash, trial=0))))
     assert same == "nothing near small was better than small itself (trial 0)\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "val_acc", "reason"),
+    [
+        ({"status": "trained", "val_acc": 0.5, "epochs": 4}, 0.5, ""),
+        ({"status": "pruned", "val_acc": 0.25, "epochs": 2}, None, "stopped early after epoch 2"),
+        ({"status": "failed", "reason": "it burst"}, None, "it burst"),
+        ({"spec_hash": "another", "status": "trained", "val_acc": 0.5}, None, "not trained yet"),
+    ],
+)
+def test_a_base_that_was_a_trial_counts_if_it_was_trained_to_its_end(
+    row: dict[str, Any], val_acc: float | None, reason: str
+) -> None:
+    best = entry(status="trained")
+    entries = [best, entry(**{"trial": 0, "spec_hash": analyze(BASE).spec_hash} | row)]
+    study = optuna.create_study()
+    found = gain_of(study, near(LIMITS), entries)
+    assert found == Gain(analyze(BASE), val_acc, reason, best)
+    [_, *figures] = plain(gain_page(found)).splitlines()[4].split("  ")
+    told = [figure.strip() for figure in figures if figure.strip()]
+    assert told == (["50.00", "75.00", "+25.00"] if val_acc else [reason, "75.00"])
+    study.set_user_attr(REFERENCE, {"val_acc": 0.4, "reason": ""})
+    again = gain_of(study, near(LIMITS), entries)
+    assert again
+    assert again.val_acc == (val_acc or 0.4)
+
+
+def test_a_reference_that_was_trained_is_no_trial_after_it(tmp_path: Path) -> None:
+    """Of a study without a start, whose spec is within its limits."""
+    raw = SMALL | {"blocks": [{"name": "b", "layers": [{"op": "max_pool"}] * 2}]}
+    space = Neighbourhood(base=Spec.model_validate(raw), max_edits=1)
+    config = near(LIMITS, space=space, start=(), sampler=Sampler(kind="random", patience=100))
+    first, more = Pretend(), Pretend()
+    go(tmp_path, 1, first, config)
+    assert "reference" in first.trained
+    with pytest.raises(HopelessSpaceError):
+        go(tmp_path, 9, more, config)
+    assert more.trained == []
+    assert [row["edits"] for row in rows(tmp_path)] == ["b.0: once -> left out"]
 
 
 # The command
