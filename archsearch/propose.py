@@ -153,7 +153,13 @@ class FeasibleSampler(BaseSampler):
         if not params:
             return draw(space, self.starts, rng)
         start = self.starts[int(rng.integers(len(self.starts)))] if self.starts else {}
-        return trimmed(space, params, rng, start)
+        # NSGA-II leaves out the knobs that mutate: as they are in the spec, edits would but go.
+        mutated = {
+            name: choices[rng.integers(len(choices))]
+            for name, choices in knob_choices(space).items()
+            if name not in params
+        }
+        return trimmed(space, {**params, **mutated}, rng, start)
 
     def sample_independent(
         self,

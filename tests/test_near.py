@@ -8,13 +8,16 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
 
 from archsearch import files
 from archsearch.accounting import share_of
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
-from archsearch.edits import edits_of
+from archsearch.edits import edits_of, knobs_of
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, ReferenceEnded, Started
 from archsearch.gain import Gain, gain_of, gain_page
@@ -23,7 +26,7 @@ from archsearch.neighbourhood import Neighbourhood
 from archsearch.page import plain
 from archsearch.parse import from_json
 from archsearch.progress import SearchState
-from archsearch.propose import REFERENCE
+from archsearch.propose import REFERENCE, FeasibleSampler, distributions
 from archsearch.results import Entry
 from archsearch.settings import filled, needed, told
 from archsearch.space_view import accounting_page
@@ -212,6 +215,30 @@ def test_the_reference_in_training_is_shown() -> None:
     told = state.apply(ReferenceEnded("reference", 0.5, ""))
     assert told == "reference, the spec itself: 50.00% of the hold-out"
     assert not state.in_flight
+
+
+class Leaves(RandomSampler):
+    """Proposes the spec as it is, but leaves out one knob, as NSGA-II does where it mutates."""
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {name: knobs_of(BASE)[name].as_is for name in search_space if name != "conv1.0.op"}
+
+
+def test_a_knob_that_mutates_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(_self: FeasibleSampler, _seed: int) -> tuple[BaseSampler, int]:
+        return Leaves(), 1_000
+
+    monkeypatch.setattr(FeasibleSampler, "_sampler", leaves)
+    space, drawn = Neighbourhood(base=BASE), []
+    for seed in range(20):
+        sampler = FeasibleSampler(space, LIMITS, Sampler(), seed, lambda _rejection: None)
+        study = optuna.create_study(sampler=sampler)
+        drawn.append(edits_of(BASE, study.ask(distributions(space)).params))
+    assert {"conv1.0.op": "depthwise_separable"} in drawn
+    assert {} in drawn
+    assert all(edits.keys() <= {"conv1.0.op"} for edits in drawn)
 
 
 # How much of the neighbourhood is within the limits
