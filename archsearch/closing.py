@@ -11,9 +11,9 @@ import optuna
 from archsearch.analyze import Analysis, analyze
 from archsearch.events import FinalEnded, ReferenceEnded, Started
 from archsearch.jobs import Job, JobDone, JobFailed
-from archsearch.leaderboard import REFERENCE, analyze_trial, final_name
+from archsearch.leaderboard import analyze_trial, final_name
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.propose import taken_hashes
+from archsearch.propose import REFERENCE, taken_hashes
 from archsearch.results import Entry, Epoch, Run
 from archsearch.study import Study, StudyFolder
 
@@ -53,6 +53,7 @@ class Closing:
         done = isinstance(report, JobDone)
         if self.entry is None:
             result["val_acc"] = self.history[-1].val_acc if done and self.history else None
+            result["spec_hash"] = self.job.spec_hash
         else:
             result["test_acc"] = report.test_acc if isinstance(report, JobDone) else None
         return result

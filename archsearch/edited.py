@@ -170,7 +170,8 @@ def _op(layer: Convolution, op: Value) -> Convolution:
     model = s.Conv if op == "conv" else s.DepthwiseSeparable
     fields = layer.model_dump(exclude_unset=True)
     kept = {name: value for name, value in fields.items() if name in model.model_fields}
-    return model.model_validate({**kept, "op": op})
+    # A width that changed may be out of range, as anything here: `edited` judges the whole.
+    return model.model_construct(**{**kept, "op": op})
 
 
 def _kernel(layer: Convolution, size: Value) -> Convolution:

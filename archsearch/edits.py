@@ -8,6 +8,7 @@ spec, when its shapes are worked out.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ from archsearch.edited import (
     Value,
     edited,
 )
+from archsearch.errors import one_line
 from archsearch.layer_knobs import Choices, Knob, layer_knobs, sites
 from archsearch.resolve import resolve
 from archsearch.ties import Tie, around_layers, is_depthwise, ties
@@ -28,6 +30,8 @@ NETWORK = "network"
 AS_IS = "as it is"
 _FRACTIONS = (0.5, 0.75, 1.0, 1.25, 1.5)
 _PERCENT = range(10, 160, 10)
+_APART = re.compile(r"[.;=\s\ufffd]")
+"""What sets labels apart from what is around them; and what bytes that are no text become."""
 _ACTIVATIONS: tuple[s.ActivationKind, ...] = ("relu", "silu", "gelu")
 
 
@@ -86,12 +90,13 @@ class _View:
 def _view(spec: s.Spec) -> _View:
     network = resolve(spec)
     around = around_layers(network)
+    *block_labels, output_label = _labels(spec)
     blocks = [
         site
-        for i, block in enumerate(spec.blocks)
-        for site in sites(block.layers, f"blocks.{i}.layers", block.name)
+        for i, (block, label) in enumerate(zip(spec.blocks, block_labels, strict=True))
+        for site in sites(block.layers, f"blocks.{i}.layers", label)
     ]
-    output = list(sites(spec.output.layers, "output.layers", _output_label(spec)))
+    output = list(sites(spec.output.layers, "output.layers", output_label))
     labels = {site.place: site.label for site in (*blocks, *output)}
     widths = {
         site.place: site.layer.out_features
@@ -116,12 +121,19 @@ def _view(spec: s.Spec) -> _View:
     return _View(with_choice, tied, widths, depthwise)
 
 
-def _output_label(spec: s.Spec) -> str:
-    """The output's, which a block may have taken."""
-    label = "output"
-    while label in {block.name for block in spec.blocks}:
-        label += "_"
-    return label
+def _labels(spec: s.Spec) -> list[str]:
+    """What the blocks and then the output are called, each otherwise than all before it.
+
+    Names may hold anything. A label goes into cells and lists as it is, and as it has no dot, no
+    layer inside of one block is called as a layer of another.
+    """
+    labels: list[str] = []
+    for name in (*(block.name for block in spec.blocks), "output"):
+        label = _APART.sub("_", one_line(name))
+        while label in labels:
+            label += "_"
+        labels.append(label)
+    return labels
 
 
 # Of the network

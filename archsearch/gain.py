@@ -8,9 +8,9 @@ import optuna
 
 from archsearch.analyze import Analysis, analyze
 from archsearch.errors import one_line
-from archsearch.leaderboard import REFERENCE
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.page import Grid, Line, Page
+from archsearch.propose import REFERENCE
 from archsearch.results import Entry, axes
 from archsearch.study import Study
 
@@ -20,8 +20,8 @@ class Gain:
     """The spec beside the best network near it.
 
     Attributes:
-        val_acc: of the spec on the hold-out, trained as the trials were; None where it was not,
-            or not yet, or for `reason` could not be.
+        val_acc: of the spec on the hold-out, trained as the trials were; None where it was not.
+        reason: why it was not, or not to its end.
     """
 
     base: Analysis
@@ -44,11 +44,21 @@ def gain_of(study: optuna.Study, config: Study, entries: list[Entry]) -> Gain | 
     if not trained:
         return None
     base = analyze(config.space.base)
-    for entry in entries:
-        if entry.spec_hash == base.spec_hash and entry.status != "failed":
-            return Gain(base, entry.val_acc, "", trained[0])
-    result = study.user_attrs.get(REFERENCE, {"val_acc": None, "reason": "not trained yet"})
-    return Gain(base, result["val_acc"], result["reason"], trained[0])
+    return Gain(base, *_of_base(study, base.spec_hash, entries), trained[0])
+
+
+def _of_base(study: optuna.Study, spec_hash: str, entries: list[Entry]) -> tuple[float | None, str]:
+    """The spec's hold-out accuracy, or why it has none that the best one's may be held against."""
+    entry = next((entry for entry in entries if entry.spec_hash == spec_hash), None)
+    if entry and entry.status == "trained":
+        return entry.val_acc, ""
+    if reference := study.user_attrs.get(REFERENCE):
+        return reference["val_acc"], reference["reason"]
+    if entry is None:
+        return None, "not trained yet"
+    if entry.status == "pruned":
+        return None, f"stopped early after epoch {entry.epochs}"
+    return None, entry.reason or "failed"
 
 
 def gain_page(gain: Gain) -> Page:

@@ -47,7 +47,7 @@ class Site:
     """A layer where it stands.
 
     Attributes:
-        label: its place as a person would say it: its block's name and its number there.
+        label: its place as a person would say it: its block's label and its number there.
         after: the layers that follow it in its list.
         branch: whether it is inside of a residual or a parallel.
     """

@@ -19,9 +19,6 @@ from archsearch.study import Study, StudyFolder
 ASKED = "asked"
 """The study attribute that says how many trials were asked for, and how many run side by side."""
 
-REFERENCE = "reference"
-"""The study attribute with the result of the spec that the search started from."""
-
 CLOSING = "closing"
 """The study attribute that says which trainings after the trials are under way, and how far."""
 

@@ -16,6 +16,7 @@ from archsearch.edits import apply, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError, one_line
 from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
 from archsearch.resolve import resolve
+from archsearch.settings import needed
 from archsearch.space import Value
 from archsearch.spec import Spec
 from archsearch.study import Study, base_problems
@@ -75,7 +76,7 @@ def mend(space: Neighbourhood, constraints: Constraints) -> Edits:
         best = min([best, *kept], key=_order)
     if best.distance:
         raise HopelessSpaceError(_hopeless(space, search, best))
-    return dict(best.edits)
+    return needed(space, dict(best.edits))
 
 
 class _At(NamedTuple):

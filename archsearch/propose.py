@@ -20,10 +20,12 @@ from archsearch.constraints import Constraints, Verdict, judge
 from archsearch.draws import draw, trimmed
 from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.settings import AnySpace, filled, knob_choices, spec_of
+from archsearch.settings import AnySpace, filled, knob_choices, needed, spec_of
 from archsearch.space import Knobs, Value
 from archsearch.study import Sampler
 
+REFERENCE = "reference"
+"""The study attribute with the result of the spec that the search started from."""
 DUPLICATE = "duplicate"
 """The rule that a proposal breaks when its network was trained, or is being trained, already."""
 MISFIT = "shapes"
@@ -132,6 +134,8 @@ class FeasibleSampler(BaseSampler):
             if verdict and not rules and verdict.analysis.spec_hash in taken:
                 rules = [DUPLICATE]
             if not rules:
+                if isinstance(self.space, Neighbourhood):
+                    knobs = filled(self.space, needed(self.space, knobs))
                 return {name: knobs[name] for name in search_space}
             counts.update(rules)
             self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
@@ -149,7 +153,13 @@ class FeasibleSampler(BaseSampler):
         if not params:
             return draw(space, self.starts, rng)
         start = self.starts[int(rng.integers(len(self.starts)))] if self.starts else {}
-        return trimmed(space, params, rng, start)
+        # NSGA-II leaves out the knobs that mutate: as they are in the spec, edits would but go.
+        mutated = {
+            name: choices[rng.integers(len(choices))]
+            for name, choices in knob_choices(space).items()
+            if name not in params
+        }
+        return trimmed(space, {**params, **mutated}, rng, start)
 
     def sample_independent(
         self,
@@ -178,7 +188,10 @@ class FeasibleSampler(BaseSampler):
 
 def taken_hashes(study: optuna.Study) -> set[str]:
     """Networks that are trained, in training, waiting to be, or that failed for good."""
-    return {
+    # The reference may be trained before it is ever proposed: near a spec, or as more is asked for.
+    reference = study.user_attrs.get(REFERENCE, {})
+    hashes = {reference["spec_hash"]} if "spec_hash" in reference else set()
+    return hashes | {
         trial.user_attrs["spec_hash"]
         for trial in study.get_trials(deepcopy=False)
         if "spec_hash" in trial.user_attrs

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import Discriminator, Tag
 
 from archsearch import edits, space
-from archsearch.errors import Problem, shown
+from archsearch.analyze import analyze
+from archsearch.errors import InputError, Problem, shown
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.space import Knobs, Space, Value
 from archsearch.spec import Spec
+from archsearch.totals import Totals
 
 
 def _kind(value: object) -> str:
@@ -66,6 +69,29 @@ def told(of: AnySpace, knobs: Knobs) -> list[str]:
 def shortened(of: AnySpace, knobs: Knobs) -> Knobs:
     """A setting without what goes without saying."""
     return knobs if isinstance(of, Space) else edits.edits_of(of.base, knobs)
+
+
+def needed(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:
+    """The edits of a setting without those that change nothing, beside the rest or at all.
+
+    What they are held against is the network, and what limits look at, which knows of blocks.
+
+    Raises:
+        InputError: the shapes of the setting do not fit together.
+    """
+
+    def made(setting: Knobs) -> tuple[str, Totals]:
+        analysis = analyze(edits.apply(near.base, setting, near.base.name))
+        return analysis.spec_hash, analysis.totals
+
+    kept = edits.edits_of(near.base, knobs)
+    whole = made(kept)
+    for name in list(kept):
+        fewer = {other: value for other, value in kept.items() if other != name}
+        with suppress(InputError):  # then it is needed for the others to fit
+            if made(fewer) == whole:
+                kept = fewer
+    return kept
 
 
 def setting_problems(of: AnySpace, knobs: Knobs, place: str) -> list[Problem]:

@@ -10,11 +10,14 @@ from archsearch.constraints import active_rules
 from archsearch.draws import draw
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import MISFIT, screen
+from archsearch.resolve import resolve
 from archsearch.settings import knob_choices
 from archsearch.space import Value
 from archsearch.study import Study
 
-NEAR_SAMPLES = 2_000
+_MOST_SAMPLES, _FEWEST_SAMPLES = 2_000, 50
+_MOST_LAYERS = 100_000
+"""Of all samples together, which takes seconds; the fewest of a very large spec take longer."""
 
 
 def account_study(study: Study) -> Accounting:
@@ -27,9 +30,10 @@ def account_study(study: Study) -> Accounting:
 def _account_near(study: Study, space: Neighbourhood) -> Accounting:
     """Shares of what random proposals are, which no other draws would tell of."""
     rng = np.random.default_rng(study.seed)
+    samples = _samples(space)
     broken: list[set[str]] = []
     figures: list[tuple[int, int, int]] = []
-    for _ in range(NEAR_SAMPLES):
+    for _ in range(samples):
         verdict, rules = screen(space, draw(space, study.start, rng), study.constraints, "near")
         broken.append(set(rules))
         if verdict:
@@ -39,7 +43,7 @@ def _account_near(study: Study, space: Neighbourhood) -> Accounting:
 
     def share(kept: set[str]) -> Share:
         """Of the draws that keep some limits, and are networks at all."""
-        return share_of(sum(not rules & (kept | {MISFIT}) for rules in broken), NEAR_SAMPLES)
+        return share_of(sum(not rules & (kept | {MISFIT}) for rules in broken), samples)
 
     choices = knob_choices(space)
     settings = _settings(choices, space.max_edits)
@@ -54,8 +58,14 @@ def _account_near(study: Study, space: Neighbourhood) -> Accounting:
         quantiles=_quantiles(np.array(figures)) if figures else {},
         choices=(),
         choices_of="",
-        samples=NEAR_SAMPLES,
+        samples=samples,
     )
+
+
+def _samples(space: Neighbourhood) -> int:
+    """As many as there is time for."""
+    layers = sum(1 for _ in resolve(space.base).nodes())
+    return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_LAYERS // layers))
 
 
 def _quantiles(figures: NDArray[np.int64]) -> dict[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from archsearch import files
 from archsearch.analyze import Analysis, analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.draws import draw, trimmed
@@ -23,7 +24,7 @@ from archsearch.network import Join
 from archsearch.ops import Conv2d
 from archsearch.parse import from_json, from_toml
 from archsearch.schemas import json_schema
-from archsearch.settings import told
+from archsearch.settings import needed, told
 from archsearch.space import Knobs, Value
 from archsearch.spec import Conv, DepthwiseSeparable, Residual, Spec
 from archsearch.study import Study, load_study, sound, study_toml
@@ -271,6 +272,17 @@ def test_convolutions_of_the_other_kind() -> None:
     assert changed(separable.spec, b1_0_op="conv").spec_hash == analyze(plain(8, 8)).spec_hash
 
 
+@pytest.mark.parametrize("op", ["depthwise_separable", "conv"])
+def test_a_width_out_of_range_is_input_that_is_refused(op: str) -> None:
+    """Also where another edit makes another layer of it."""
+    other = "conv" if op == "depthwise_separable" else "depthwise_separable"
+    layers: list[Json] = [{"op": other, "out_channels": 800_000, "kernel_size": 1}]
+    spec = of(*layers, size=1)
+    assert apply(spec, {"network.width": 50, "b0.0.op": op}, "x").blocks[0].layers[0].op == op
+    with pytest.raises(InputError, match="must be <= 1000000, got 1200000"):
+        apply(spec, {"network.width": 150, "b0.0.op": op}, "x")
+
+
 def test_linear_convolutions_in_a_row_get_activations() -> None:
     spec = plain(8, 8, norm=None, activation=None)
     blocks = changed(spec, b0_0_activation="relu", b0_0_norm="batch").spec.blocks
@@ -304,6 +316,65 @@ def test_a_block_may_be_called_as_the_output_is() -> None:
     block = spec.blocks[0].model_copy(update={"name": "output"})
     named = spec.model_copy(update={"blocks": (block,)})
     assert {"output.0.width", "output_.1.width"} <= knobs_of(named).keys()
+
+
+def test_layers_of_blocks_whose_names_run_together_are_told_apart() -> None:
+    conv, first = {"op": "conv", "out_channels": 8}, {"op": "conv", "out_channels": 16}
+    residual = {"op": "residual", "body": [conv, conv]}
+    names = {"a": [first, first, residual], "a.2.body": [conv, conv], "a_2_body": [conv]}
+    raw = spec_of([[conv]], HEADS[0], 32, 32)
+    blocks = [{"name": name, "layers": layers} for name, layers in names.items()]
+    spec = Spec.model_validate(raw | {"blocks": blocks})
+    kernels = {knob.place: knob.name for knob in knobs_of(spec).values() if knob.kind == "kernel"}
+    assert kernels == {
+        "blocks.0.layers.0": "a.0.kernel",
+        "blocks.0.layers.1": "a.1.kernel",
+        "blocks.0.layers.2.body.0": "a.2.body.0.kernel",
+        "blocks.0.layers.2.body.1": "a.2.body.1.kernel",
+        "blocks.1.layers.0": "a_2_body.0.kernel",
+        "blocks.1.layers.1": "a_2_body.1.kernel",
+        "blocks.2.layers.0": "a_2_body_.0.kernel",
+    }
+    widths = [name for name in knobs_of(spec) if name.endswith(".0.width")]
+    assert widths == ["a.0.width", "a.2.body.0.width", "a_2_body.0.width", "a_2_body_.0.width"]
+    for place, name in kernels.items():
+        [widened] = [
+            node.place
+            for node in analyze(apply(spec, {name: 5}, "x")).network.nodes()
+            if isinstance(node.op, Conv2d) and node.op.kernel_size == (5, 5)
+        ]
+        assert widened == place
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb", "\x1b[31m", "x; y", "\u2028", "a=b c", "\ufffd", " ", "\0"]
+)
+def test_labels_are_inert_wherever_they_go(tmp_path: Path, name: str) -> None:
+    """Written as rows, split as lists: all comes back, whatever blocks are called."""
+    spec = plain(8, 8)
+    named = spec.model_copy(
+        update={"blocks": (spec.blocks[0].model_copy(update={"name": name}), spec.blocks[1])}
+    )
+    space = Neighbourhood(base=named)
+    setting: dict[str, Value] = {
+        knob.name: next(value for value in knob.choices if value != knob.as_is)
+        for knob in knobs_of(named).values()
+        if knob.place
+    }
+    lines = told(space, setting)
+    row = {
+        "edits": "; ".join(lines),
+        "knobs": " ".join(f"{name}={value}" for name, value in setting.items()),
+    }
+    path = tmp_path / "rows.csv"
+    files.append_csv(path, tuple(row), row)
+    assert files.mended_csv(path, tuple(row)) == 0
+    [back] = files.read_csv(path)
+    assert back == row
+    assert back["edits"].isprintable()
+    assert back["edits"].split("; ") == lines
+    pairs = dict(pair.split("=") for pair in back["knobs"].split(" "))
+    assert pairs == {name: str(value) for name, value in setting.items()}
 
 
 # Within limits
@@ -363,6 +434,48 @@ def test_a_spec_within_the_limits_needs_no_edit() -> None:
         Spec, (ROOT / "studies" / "records" / "time-to-85" / "spec.json").read_text(), "x"
     )
     assert mend(Neighbourhood(base=spec), Constraints()) == {}
+
+
+# Edits that change nothing
+
+
+@pytest.mark.property
+@examples(40)
+@given(settings_of())
+def test_what_is_needed_is_the_same_network_and_no_edit_of_it_is_idle(
+    drawn: tuple[Spec, Any],
+) -> None:
+    spec, setting = drawn
+    space = Neighbourhood(base=spec, max_edits=100)
+    try:
+        whole = analyze(apply(spec, setting, "x"))
+    except InputError:
+        return
+    edits = needed(space, setting)
+    assert edits.items() <= edits_of(spec, setting).items()
+    made = analyze(apply(spec, edits, "x"))
+    assert (made.spec_hash, made.totals) == (whole.spec_hash, whole.totals)
+    assert needed(space, edits) == edits
+
+
+def test_edits_that_change_nothing_are_not_needed() -> None:
+    spec = plain(8, 16, 32)
+    space = Neighbourhood(base=spec)
+    does: dict[str, Value] = {"b0.0.kernel": 1, "b1.0.width": 24, "b2.0.kernel": 5}
+    idle: dict[str, Value] = {"b0.0.dilation": 2, "network.activation": "relu"}
+    assert needed(space, does) == does
+    assert needed(space, does | idle) == does
+    assert needed(space, idle) == {"b0.0.dilation": 2}
+    two = spec.model_copy(update={"blocks": (*spec.blocks[:2], seed("era-s9").blocks[3])})
+    gone: dict[str, Value] = {"conv4.1.depth": 0, "conv4.1.kernel": 5, "conv4.1.dilation": 2}
+    assert knobs_of(two).keys() >= gone.keys()
+    assert needed(Neighbourhood(base=two), gone) == {"conv4.1.depth": 0}
+
+
+def test_an_edit_that_others_need_to_fit_stays() -> None:
+    spec = of({"op": "conv", "out_channels": 8, "kernel_size": 3, "padding": 0}, size=3)
+    grown: dict[str, Value] = {"b0.0.padding": "same", "b0.0.depth": 2}
+    assert needed(Neighbourhood(base=spec), grown) == grown
 
 
 # Its study

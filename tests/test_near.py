@@ -8,23 +8,28 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
 
 from archsearch import files
+from archsearch.accounting import share_of
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
-from archsearch.edits import edits_of
-from archsearch.errors import StudyError
+from archsearch.edits import edits_of, knobs_of
+from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, ReferenceEnded, Started
-from archsearch.gain import Gain, gain_page
-from archsearch.leaderboard import REFERENCE
+from archsearch.gain import Gain, gain_of, gain_page
 from archsearch.mend import study_near
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.page import plain
 from archsearch.parse import from_json
 from archsearch.progress import SearchState
+from archsearch.propose import REFERENCE, FeasibleSampler, distributions
 from archsearch.results import Entry
-from archsearch.settings import filled, told
+from archsearch.settings import filled, needed, told
+from archsearch.space_view import accounting_page
 from archsearch.spec import Spec
 from archsearch.status import status
 from archsearch.study import Sampler, Study, StudyFolder
@@ -73,7 +78,7 @@ def gain(tmp_path: Path) -> Gain:
 
 
 def check_near(tmp_path: Path, config: Study) -> None:
-    """Every row within the limits, at most so many edits from the spec, and told by them."""
+    """Every row within the limits, at most so many edits from the spec, each of which counts."""
     space = config.space
     assert isinstance(space, Neighbourhood)
     study = optuna.load_study(study_name="test", storage=folder(tmp_path).storage)
@@ -81,6 +86,7 @@ def check_near(tmp_path: Path, config: Study) -> None:
         knobs = filled(space, study.trials[int(row["trial"])].params)
         edits = edits_of(space.base, knobs)
         assert len(edits) <= space.max_edits
+        assert needed(space, edits) == edits
         assert row["edits"] == "; ".join(told(space, knobs))
         spec_hash = row["spec_hash"]
         assert (spec_hash == analyze(space.base).spec_hash) <= (not edits)
@@ -211,6 +217,30 @@ def test_the_reference_in_training_is_shown() -> None:
     assert not state.in_flight
 
 
+class Leaves(RandomSampler):
+    """Proposes the spec as it is, but leaves out one knob, as NSGA-II does where it mutates."""
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {name: knobs_of(BASE)[name].as_is for name in search_space if name != "conv1.0.op"}
+
+
+def test_a_knob_that_mutates_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves(_self: FeasibleSampler, _seed: int) -> tuple[BaseSampler, int]:
+        return Leaves(), 1_000
+
+    monkeypatch.setattr(FeasibleSampler, "_sampler", leaves)
+    space, drawn = Neighbourhood(base=BASE), []
+    for seed in range(20):
+        sampler = FeasibleSampler(space, LIMITS, Sampler(), seed, lambda _rejection: None)
+        study = optuna.create_study(sampler=sampler)
+        drawn.append(edits_of(BASE, study.ask(distributions(space)).params))
+    assert {"conv1.0.op": "depthwise_separable"} in drawn
+    assert {} in drawn
+    assert all(edits.keys() <= {"conv1.0.op"} for edits in drawn)
+
+
 # How much of the neighbourhood is within the limits
 
 
@@ -222,6 +252,18 @@ def test_the_share_within_the_limits_is_of_near_settings() -> None:
     assert 0 < found.feasible.low <= found.feasible.fraction <= found.feasible.high < 1
     assert found.feasible.fraction <= found.alone["max_params"].fraction
     assert list(found.quantiles) == ["params", "macs", "receptive_field"]
+
+
+def test_a_large_spec_is_sampled_as_often_as_there_is_time_for() -> None:
+    """And no more is claimed."""
+    conv = {"op": "conv", "out_channels": 8}
+    large = BASE.model_validate(SMALL | {"blocks": [{"name": "b", "layers": [conv] * 200}]})
+    config = Study(name="x", space=Neighbourhood(base=large), constraints=LIMITS)
+    found = account_study(config)
+    assert found.samples == 100_000 // sum(1 for _ in analyze(large).network.nodes())
+    assert f"from {found.samples} drawn" in plain(accounting_page("x", found))
+    assert found.feasible == share_of(0, found.samples)
+    assert account_study(near()).samples == 2_000
 
 
 def test_settings_are_counted_exactly() -> None:
@@ -267,6 +309,46 @@ def test_the_gain_is_told_edit_by_edit_and_figure_by_figure() -> None:
     assert "hold-out %       not trained yet      75.00" in untrained
     same = plain(gain_page(Gain(base, 0.5, "", entry(spec_hash=base.spec_hash, trial=0))))
     assert same == "nothing near small was better than small itself (trial 0)\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "val_acc", "reason"),
+    [
+        ({"status": "trained", "val_acc": 0.5, "epochs": 4}, 0.5, ""),
+        ({"status": "pruned", "val_acc": 0.25, "epochs": 2}, None, "stopped early after epoch 2"),
+        ({"status": "failed", "reason": "it burst"}, None, "it burst"),
+        ({"spec_hash": "another", "status": "trained", "val_acc": 0.5}, None, "not trained yet"),
+    ],
+)
+def test_a_base_that_was_a_trial_counts_if_it_was_trained_to_its_end(
+    row: dict[str, Any], val_acc: float | None, reason: str
+) -> None:
+    best = entry(status="trained")
+    entries = [best, entry(**{"trial": 0, "spec_hash": analyze(BASE).spec_hash} | row)]
+    study = optuna.create_study()
+    found = gain_of(study, near(LIMITS), entries)
+    assert found == Gain(analyze(BASE), val_acc, reason, best)
+    [_, *figures] = plain(gain_page(found)).splitlines()[4].split("  ")
+    told = [figure.strip() for figure in figures if figure.strip()]
+    assert told == (["50.00", "75.00", "+25.00"] if val_acc else [reason, "75.00"])
+    study.set_user_attr(REFERENCE, {"val_acc": 0.4, "reason": ""})
+    again = gain_of(study, near(LIMITS), entries)
+    assert again
+    assert again.val_acc == (val_acc or 0.4)
+
+
+def test_a_reference_that_was_trained_is_no_trial_after_it(tmp_path: Path) -> None:
+    """Of a study without a start, whose spec is within its limits."""
+    raw = SMALL | {"blocks": [{"name": "b", "layers": [{"op": "max_pool"}] * 2}]}
+    space = Neighbourhood(base=Spec.model_validate(raw), max_edits=1)
+    config = near(LIMITS, space=space, start=(), sampler=Sampler(kind="random", patience=100))
+    first, more = Pretend(), Pretend()
+    go(tmp_path, 1, first, config)
+    assert "reference" in first.trained
+    with pytest.raises(HopelessSpaceError):
+        go(tmp_path, 9, more, config)
+    assert more.trained == []
+    assert [row["edits"] for row in rows(tmp_path)] == ["b.0: once -> left out"]
 
 
 # The command
