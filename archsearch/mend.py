@@ -13,17 +13,20 @@ from typing import NamedTuple
 from archsearch.analyze import analyze
 from archsearch.constraints import ActiveRules, Constraints, Violation, active_rules, violations
 from archsearch.edits import apply, knobs_of
-from archsearch.errors import HopelessSpaceError, InputError, one_line
+from archsearch.errors import HopelessSpaceError, InputError, Problem, one_line
 from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
+from archsearch.parse import MAX_BYTES
 from archsearch.resolve import resolve
 from archsearch.settings import needed
 from archsearch.space import Value
 from archsearch.spec import Spec
-from archsearch.study import Study, base_problems
+from archsearch.study import Study, base_problems, study_toml
 from archsearch.totals import Totals
 
 _KEPT = 12
 """Settings that are gone on from, of each number of edits."""
+_FOR_START = 1 << 14
+"""Bytes that the edits to start with, and a longer name, may take in a study file."""
 _MOST_LAYERS = 500_000
 """Looked at in all, which takes half a minute."""
 
@@ -43,15 +46,31 @@ def study_near(study: Study, spec: Spec, max_edits: int | None = None) -> Study:
             more, or `MAX_EDITS` if that is more.
 
     Raises:
-        InputError: `spec` is none, or not for the study's images.
+        InputError: `spec` is none, not for the study's images, or too large for a study file.
         HopelessSpaceError: nothing near it was found within the limits.
     """
-    if problems := list(base_problems(spec, study.dataset)):
+    problems = [*base_problems(spec, study.dataset), *_size_problems(study, spec)]
+    if problems:
         raise InputError(spec.name, problems)
     start = mend(Neighbourhood(base=spec, max_edits=max_edits or MAX_EDITS), study.constraints)
     space = Neighbourhood(base=spec, max_edits=max_edits or max(MAX_EDITS, len(start) + ROOM))
     update = {"name": f"{_folder_name(spec.name)}-near", "space": space, "start": (start,)}
     return study.model_copy(update=update)
+
+
+def _size_problems(study: Study, spec: Spec) -> Iterator[Problem]:
+    """That the study file would be refused wherever it is read: found out before hours are spent.
+
+    It holds the spec as TOML, which is longer than JSON.
+    """
+    near = study.model_copy(update={"space": Neighbourhood(base=spec), "start": ()})
+    size, most = len(study_toml(near).encode()) + _FOR_START, MAX_BYTES
+    if size > most:
+        message = (
+            f"needs a study file of about {size >> 10:,} KiB, and at most {most >> 10:,} KiB are "
+            "read; shorten names, leave out fields that say the default, or take fewer layers"
+        )
+        yield Problem("", "size", message)
 
 
 def mend(space: Neighbourhood, constraints: Constraints) -> Edits:
@@ -70,9 +89,9 @@ def mend(space: Neighbourhood, constraints: Constraints) -> Edits:
     for _ in range(space.max_edits):
         if not best.distance:
             break
-        found = list(islice(search.one_more(kept), left))
-        left -= len(found)
-        kept = sorted(found, key=_order)[:_KEPT]
+        tried = list(islice(search.one_more(kept), left))
+        left -= len(tried)
+        kept = sorted(filter(None, tried), key=_order)[:_KEPT]
         best = min([best, *kept], key=_order)
     if best.distance:
         raise HopelessSpaceError(_hopeless(space, search, best))
@@ -111,8 +130,8 @@ class _Search:
         distance = sum(_excess(broken) for broken in violations(totals, self.rules))
         return _At(distance, _change(totals, self.totals), tuple(sorted(edits.items())), totals)
 
-    def one_more(self, settings: Sequence[_At]) -> Iterator[_At]:
-        """Every setting with one edit more, once."""
+    def one_more(self, settings: Sequence[_At]) -> Iterator[_At | None]:
+        """Every setting with one edit more, once; None for one that fits no network."""
         met = set()
         for before in settings:
             edits = dict(before.edits)
@@ -122,8 +141,8 @@ class _Search:
                     key = frozenset(more.items())
                     if value != knob.as_is and key not in met:
                         met.add(key)
-                        if totals := _totals(self.base, more):
-                            yield self.at(more, totals)
+                        totals = _totals(self.base, more)
+                        yield self.at(more, totals) if totals else None
 
 
 def _totals(base: Spec, edits: Edits) -> Totals | None:

@@ -12,6 +12,10 @@ MAX_EDITS = 6
 """Unless a study says otherwise."""
 
 
+MAX_KNOBS = 2_000
+"""Of a spec that is searched around: every trial writes each of them to the database."""
+
+
 class Neighbourhood(Frozen):
     """The networks that differ from a spec in a few edits."""
 

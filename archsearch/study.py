@@ -12,12 +12,12 @@ import tomli_w
 from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.constraints import Constraints
+from archsearch.edits import knobs_of
 from archsearch.errors import ArchsearchError, InputError, Problem
-from archsearch.neighbourhood import Neighbourhood
+from archsearch.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.objective import ObjectiveName
 from archsearch.parse import from_toml, read_text
 from archsearch.recipe import Recipe
-from archsearch.resolve import resolve
 from archsearch.settings import AnySpace, setting_problems
 from archsearch.shipped_recipes import NamedRecipe
 from archsearch.space import Space
@@ -150,11 +150,15 @@ def sound(study: Study, source: str) -> Study:
 
 
 def base_problems(base: Spec, dataset: str) -> Iterator[Problem]:
-    """Why a spec cannot be searched around: its shapes, or images that it is not for."""
+    """Why a spec cannot be searched around: its shapes, its size, images that it is not for."""
     try:
-        resolve(base)
+        count = len(knobs_of(base))
     except InputError as error:
         yield from error.problems
+    else:
+        if count > MAX_KNOBS:
+            message = f"offer {count:,} knobs, more than {MAX_KNOBS:,}; take a spec of fewer layers"
+            yield Problem("blocks", "knobs", message)
     if base.input != Input():
         size = f"{base.input.channels}x{base.input.height}x{base.input.width}"
         yield Problem("input", "dataset", f"must be 3x32x32 for {dataset}, got {size}")

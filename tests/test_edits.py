@@ -436,6 +436,21 @@ def test_a_spec_within_the_limits_needs_no_edit() -> None:
     assert mend(Neighbourhood(base=spec), Constraints()) == {}
 
 
+def test_settings_that_fit_no_network_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+
+    def fits_not(_base: Spec, edits: Any) -> None:
+        tried.append(edits)
+
+    spec = plain(8, 8, 8)
+    layers = sum(1 for _ in analyze(spec).network.nodes())
+    monkeypatch.setattr("archsearch.mend._totals", fits_not)
+    monkeypatch.setattr("archsearch.mend._MOST_LAYERS", 20 * layers)
+    with pytest.raises(HopelessSpaceError):
+        mend(Neighbourhood(base=spec), Constraints())
+    assert len(tried) == 20
+
+
 # Edits that change nothing
 
 
@@ -505,6 +520,39 @@ def test_any_spec_survives_being_written_out(spec: Spec) -> None:
     assert again == study
     assert isinstance(again.space, Neighbourhood)
     assert analyze(again.space.base).spec_hash == analyze(spec).spec_hash
+
+
+def test_a_spec_too_large_for_a_study_file_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Second direction: the study file of one that is not refused is read again."""
+    spec, study = seed("era-s9"), load_study("cifar10-200k")
+    written = len(study_toml(study_near(study, spec)).encode())
+    monkeypatch.setattr("archsearch.mend.MAX_BYTES", written + (1 << 14))
+    assert len(study_toml(study_near(study, spec))) <= written
+    monkeypatch.setattr("archsearch.mend.MAX_BYTES", written)
+    monkeypatch.delattr("archsearch.mend.mend")  # half a minute, of a large one
+    with pytest.raises(InputError, match=r"of about \d+ KiB, and at most \d+ KiB.*shorten"):
+        study_near(study, spec)
+
+
+def test_a_spec_of_too_many_knobs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is searched around by command or by a study file."""
+    study, spec = load_study("cifar10-200k"), seed("era-s9")
+    near = study_near(study, spec)
+    count = len(knobs_of(spec))
+    monkeypatch.setattr("archsearch.study.MAX_KNOBS", count)
+    assert sound(near, "study.toml") == near
+    monkeypatch.setattr("archsearch.study.MAX_KNOBS", count - 1)
+    words = f"offer {count} knobs, more than {count - 1}; take"
+    with pytest.raises(InputError, match=words):
+        study_near(study, spec)
+    with pytest.raises(InputError, match=words):
+        sound(near, "study.toml")
+    monkeypatch.undo()
+    conv = {"op": "conv", "out_channels": 8}
+    with pytest.raises(InputError, match=r"offer 2,\d+ knobs, more than 2,000"):
+        study_near(study, Spec.model_validate(spec_of([[conv] * 400], HEADS[0], 32, 32)))
 
 
 @pytest.mark.parametrize(
