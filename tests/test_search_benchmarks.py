@@ -112,12 +112,22 @@ def test_workers_are_told_as_medians_and_against_one() -> None:
     ]
 
 
-def test_the_report_is_printed_from_what_is_kept_of_a_study() -> None:
-    script = BENCHMARKS / "search_quality.py"
-    command = [sys.executable, str(script), str(FIRST_LIGHT), str(FIRST_LIGHT)]
+def test_the_report_is_what_the_studys_readme_tells() -> None:
+    script, folder = BENCHMARKS / "search_quality.py", ROOT / "studies" / "cifar10-200k"
+    command = [sys.executable, str(script), str(folder), str(folder.with_name("random-baseline"))]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert "| first-light | 8 | 5 | 78.44% |" in done.stdout
-    assert "the median is +0.00 points" in done.stdout
+    told = (folder / "README.md").read_text()
+    tables = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(tables) > 10
+    for line in tables:
+        assert line in told
+
+
+def test_a_baseline_that_is_not_chance_is_refused() -> None:
+    command = [sys.executable, str(BENCHMARKS / "search_quality.py"), *[str(FIRST_LIGHT)] * 2]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "must be random and prune nothing" in done.stderr
 
 
 @pytest.mark.slow
