@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -27,6 +28,8 @@ def open_study(
     """
     if config.sampler.kind == "gp" and not find_spec("scipy"):
         raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
+    # Of a connection that Ctrl-C cut short it logs a traceback; what matters of it is raised, too.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     study = optuna.create_study(
         storage=storage,
         study_name=config.name,

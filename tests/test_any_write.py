@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from sqlalchemy.engine.default import DefaultDialect
 
 from archsearch import files
 from archsearch.doctor import examine
@@ -157,3 +158,23 @@ def test_ctrl_c_twice_goes_on_as_well(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         fail_at(tmp_path, Writes(interrupted, at=30))
     go_on(tmp_path)
+
+
+def test_ctrl_c_while_a_connection_is_put_back_shows_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    do_rollback, calls = DefaultDialect.do_rollback, 0
+
+    def interrupted(self: DefaultDialect, connection: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 30:
+            raise KeyboardInterrupt
+        do_rollback(self, connection)  # type: ignore[no-untyped-call] # SQLAlchemy's
+
+    monkeypatch.setattr(DefaultDialect, "do_rollback", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, 4)
+    assert "sqlalchemy" not in {record.name.split(".")[0] for record in caplog.records}
+    go(tmp_path, 4)
+    check_done(tmp_path, 4)
