@@ -10,6 +10,7 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from types import FrameType
 
 from archsearch import files, worker
 from archsearch.jobs import Job
@@ -97,11 +98,22 @@ class WorkerProcess:
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """What is started here does not hear Ctrl-C, which is the driver's; the driver hears it later.
 
-    Ignoring it instead would lose the one that comes meanwhile.
+    Ignoring it instead would lose the one that comes meanwhile. Blocking it is inherited, but holds
+    for this thread alone: another one (a live view's) may take it, and then it is only noted.
     """
+    heard = False
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+
     resource_tracker.ensure_running()  # else it is started below, and unblocks signals when it is
+    handler = signal.signal(signal.SIGINT, note)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        if heard:
+            signal.raise_signal(signal.SIGINT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -98,9 +99,13 @@ def test_what_a_dead_worker_was_writing_is_cleared_away(
     assert [path.name for path in job.folder.iterdir()] == [".checkpoint.pt.1.tmp"]
 
 
+@pytest.mark.parametrize("threads", [0, 4])
 def test_a_ctrl_c_while_a_worker_starts_is_not_lost(
-    instead: Callable[[Callable[..., None]], None], monkeypatch: pytest.MonkeyPatch
+    instead: Callable[[Callable[..., None]], None], monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
+    stop = threading.Event()
+    for _ in range(threads):  # any of them may be the one that the signal is given to
+        threading.Thread(target=stop.wait, daemon=True).start()
     instead(pretend_workers.never_ready)
     start = SpawnProcess.start
     started: list[SpawnProcess] = []
@@ -113,6 +118,7 @@ def test_a_ctrl_c_while_a_worker_starts_is_not_lost(
     monkeypatch.setattr(SpawnProcess, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         worker_process.WorkerProcess.start(0, HERE, 1)
+    stop.set()
     assert len(started) == 1
     started[0].kill()
     started[0].join()
