@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from archsearch.spec import Flag, Frozen
+from archsearch.spec import Flag, Frozen, null_if_false
 
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
@@ -195,7 +195,7 @@ class Recipe(Frozen):
     target_accuracy: Annotated[
         Fraction | None,
         BeforeValidator(
-            lambda value: None if value is False else value,
+            null_if_false,
             json_schema_input_type=Fraction | Literal[False] | None,
         ),
     ] = 0.85

@@ -179,6 +179,7 @@ def _search(
     from archsearch.cli.leaderboard import print_leaderboard
     from archsearch.cli.terminal import show
     from archsearch.gain import gain_page
+    from archsearch.neighbourhood import Neighbourhood
     from archsearch.progress import SearchState, search_progress, stderr_console
     from archsearch.status import status
     from archsearch.study import StudyFolder
@@ -215,7 +216,7 @@ def _search(
         )
         return 130
     print_leaderboard(folder.leaderboard)
-    if gain := status(folder, storage).gain:
+    if isinstance(config.space, Neighbourhood) and (gain := status(folder, storage).gain):
         show(gain_page(gain))
     reached = [entry for entry in entries if entry.reached_target]
     target = config.final_recipe.target_accuracy
