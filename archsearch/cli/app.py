@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.diagnose import diagnose
 from archsearch.cli.doctor import doctor
 from archsearch.cli.evaluate import evaluate
 from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
+from archsearch.cli.rules import rule, rules
 from archsearch.cli.schema import schema
 from archsearch.cli.search import search
 from archsearch.cli.space import space
@@ -34,6 +36,9 @@ app.command()(doctor)
 app.command()(train)
 app.command()(evaluate)
 app.command()(leaderboard)
+app.command()(diagnose)
+app.command()(rules)
+app.command()(rule)
 app.command("import")(import_)
 app.command()(schema)
 app.command()(export)
