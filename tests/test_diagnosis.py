@@ -163,7 +163,7 @@ def test_the_share_of_taps_inside_is_that_of_an_unfolded_map_of_ones(spec: Spec)
         {"kernel_size": 1, "stride": 2},
         {"kernel_size": 3, "stride": 2, "dilation": 2},
         {"kernel_size": 2, "stride": 3},
-        {"kernel_size": [1, 3], "stride": [2, 1]},
+        {"kernel_size": (1, 3), "stride": (2, 1)},
         {"kernel_size": 3, "stride": 3, "dilation": 2},
     ],
 )
@@ -171,9 +171,9 @@ def test_skipped_cells_are_those_that_get_no_gradient(fields: Json) -> None:
     spec = of(conv(4), conv(4, padding=0, norm=None, activation=None, **fields))
     told = [f for f in network_findings(analyze(spec), NO_LIMITS) if f.code == "skipped-cells"]
     image = torch.ones(1, 1, 24, 24, requires_grad=True)
-    names = {name: fields[name] for name in ("kernel_size", "stride", "dilation") if name in fields}
+    pairs = {name: ops.pair(fields.get(name, 1)) for name in ("kernel_size", "stride", "dilation")}
     module = nn.Conv2d(
-        1, 1, **{k: tuple(v) if isinstance(v, list) else v for k, v in names.items()}
+        1, 1, pairs["kernel_size"], stride=pairs["stride"], dilation=pairs["dilation"]
     )
     module(image).sum().backward()
     assert image.grad is not None
@@ -272,9 +272,9 @@ def test_any_network_is_diagnosed_and_mended_to_a_network(spec: Spec) -> None:
     before = {each[:2] for each in diagnosis.findings if level_of(each) != "note"}
     if not fixed.edits:
         assert fixed.result == spec
-    for each in fixed.edits:
-        assert each.code in RULES
-        assert each.told
+    for edit in fixed.edits:
+        assert edit.code in RULES
+        assert edit.told
     # Every edit answers to something that was found, here or after an edit before it.
     assert bool(fixed.edits) <= bool(before)
 
