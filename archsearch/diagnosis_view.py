@@ -63,8 +63,10 @@ def _measured(rule: Rule) -> str:
     return f" Measured: {at.points:+.2f} points ({at.study}, {at.variant!r})."
 
 
-def diagnosis_data(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> dict[str, Any]:
-    """For `--format json`."""
+def diagnosis_data(
+    diagnosis: Diagnosis, limit_edits: Sequence[str], applied: Sequence[Applied]
+) -> dict[str, Any]:
+    """For `--format json`; `applied` is what a fix changed."""
     analysis = diagnosis.analysis
     return {
         "name": analysis.spec.name,
@@ -86,6 +88,7 @@ def diagnosis_data(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> dict[str
             for each in diagnosis.findings
         ],
         "edits_within_limits": list(limit_edits),
+        "edits": [each._asdict() for each in applied],
     }
 
 

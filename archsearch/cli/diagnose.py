@@ -13,7 +13,10 @@ from archsearch.cli.options import TableOrJson
 from archsearch.cli.terminal import show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from archsearch.constraints import Constraints
+    from archsearch.diagnosis.fix import Applied
     from archsearch.recipe import Recipe
     from archsearch.spec import Spec
 
@@ -77,37 +80,46 @@ def diagnose(
         raise error.named(source) from error
     over = any(each.code == "over-limit" for each in diagnosis.findings)
     edits = limit_edits(network, limits) if over else ()
+    applied = _fix(fix, network, limits, training, epochs) if fix else ()
     if output is TableOrJson.json:
-        sys.stdout.write(json.dumps(diagnosis_data(diagnosis, edits), indent=2) + "\n")
+        data = diagnosis_data(diagnosis, edits, applied)
+        sys.stdout.write(json.dumps(data, indent=2) + "\n")
     else:
         show(diagnosis_page(diagnosis, edits))
     sys.stdout.flush()
     if fix:
-        _fix(fix, network, limits, training, epochs)
+        _tell(fix, applied, with_recipe=training is not None)
     raise typer.Exit(1 if diagnosis.failed else 0)
 
 
 def _fix(
     folder: Path, spec: Spec, limits: Constraints, recipe: Recipe | None, epochs: int | None
-) -> None:
-    """Write what is mended; tell each edit with its reason on standard error."""
+) -> tuple[Applied, ...]:
+    """Write what is mended; every edit that was made."""
     from archsearch import files
     from archsearch.diagnosis.fix import fix_network, fix_recipe
+
+    network = fix_network(spec, limits)
+    mended = network.result.model_copy(update={"name": f"{spec.name[:190]}-mended"})
+    text = mended.model_dump_json(indent=2, exclude_unset=True)
+    files.write_text(folder / "spec.json", text + "\n")
+    if recipe is None:
+        return network.edits
+    how = fix_recipe(recipe.model_copy(update={"epochs": epochs}) if epochs else recipe)
+    text = how.result.model_dump_json(indent=2, exclude_defaults=True)
+    files.write_text(folder / "recipe.json", text + "\n")
+    return (*network.edits, *how.edits)
+
+
+def _tell(folder: Path, edits: Sequence[Applied], *, with_recipe: bool) -> None:
+    """Each edit with its reason, and what to do next, on standard error."""
     from archsearch.diagnosis_view import edits_page
     from archsearch.page import plain
 
-    network = fix_network(spec, limits)
-    name = f"{spec.name[:190]}-mended"
-    mended = network.result.model_copy(update={"name": name})
-    edits = list(network.edits)
-    files.write_text(
-        folder / "spec.json", mended.model_dump_json(indent=2, exclude_unset=True) + "\n"
-    )
-    if recipe:
-        how = fix_recipe(recipe.model_copy(update={"epochs": epochs}) if epochs else recipe)
-        edits += how.edits
-        text = how.result.model_dump_json(indent=2, exclude_defaults=True)
-        files.write_text(folder / "recipe.json", text + "\n")
-    written = "spec.json and recipe.json" if recipe else "spec.json"
-    sys.stderr.write(f"{len(edits)} edits, written to {folder} ({written}):\n")
+    recipe = f"{folder}/recipe.json" if with_recipe else "fast"
+    sys.stderr.write(f"{len(edits)} edits, written to {folder}:\n")
     sys.stderr.write(plain(edits_page(edits)))
+    sys.stderr.write(
+        f"next: archsearch train {folder}/spec.json --recipe {recipe}, or search near it: "
+        f"archsearch search --from {folder}/spec.json\n"
+    )
