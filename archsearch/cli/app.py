@@ -12,6 +12,7 @@ from archsearch.cli.evaluate import evaluate
 from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
+from archsearch.cli.report import report
 from archsearch.cli.schema import schema
 from archsearch.cli.search import search
 from archsearch.cli.space import space
@@ -34,6 +35,7 @@ app.command()(doctor)
 app.command()(train)
 app.command()(evaluate)
 app.command()(leaderboard)
+app.command()(report)
 app.command("import")(import_)
 app.command()(schema)
 app.command()(export)
