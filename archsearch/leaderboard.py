@@ -13,7 +13,7 @@ from archsearch.analyze import Analysis, analyze
 from archsearch.objective import pareto_front, score, seconds_to
 from archsearch.propose import distributions
 from archsearch.results import Entry, Epoch, Run, axes
-from archsearch.settings import filled, spec_of, told
+from archsearch.settings import cell, filled, spec_of, told
 from archsearch.study import Study, StudyFolder
 
 ASKED = "asked"
@@ -121,6 +121,7 @@ def _entry(
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "pareto": None,
         "edits": "; ".join(told(config.space, trial.params)),
+        "knobs": cell(config.space, filled(config.space, trial.params)),
         "reason": "; ".join(filter(None, reasons)),
     }
 

@@ -68,7 +68,8 @@ class Entry:
         seconds_to_target: of training until the hold-out had the ranking recipe's target.
         pareto: whether no other trained network has at least its hold-out accuracy with at most
             its parameters and MACs, and is better in one; None where it was not trained to its end.
-        edits: what it differs in from the spec that the search started from.
+        edits: what it differs in from the spec that the search started from, in words.
+        knobs: its setting of the space, `name=value` by spaces; near a spec, of its edits alone.
     """
 
     rank: int
@@ -98,6 +99,7 @@ class Entry:
     seconds_to_target: float | None
     pareto: bool | None
     edits: str
+    knobs: str
     reason: str
 
 

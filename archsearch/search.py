@@ -38,7 +38,7 @@ from archsearch.propose import (
     taken_hashes,
 )
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
-from archsearch.settings import filled, shortened
+from archsearch.settings import cell, filled
 from archsearch.storage import open_study, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
@@ -298,7 +298,6 @@ class _Driver:
     def _reject(self, rejection: Rejection) -> None:
         self._rejections += 1
         analysis = rejection.verdict.analysis if rejection.verdict else None
-        knobs = shortened(self.config.space, rejection.knobs)
         row = {
             "proposal": self._rejections,
             "trial": rejection.trial,
@@ -307,7 +306,7 @@ class _Driver:
             "params": analysis.params if analysis else "",
             "receptive_field": axes(analysis.receptive_field) if analysis else "",
             "macs": analysis.macs if analysis else "",
-            "knobs": " ".join(f"{name}={value}" for name, value in knobs.items()),
+            "knobs": cell(self.config.space, rejection.knobs),
         }
         files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
         self.notify(Rejected(rejection))

@@ -66,9 +66,10 @@ def told(of: AnySpace, knobs: Knobs) -> list[str]:
     return [every[name].told(value) for name, value in edits.edits_of(of.base, knobs).items()]
 
 
-def shortened(of: AnySpace, knobs: Knobs) -> Knobs:
-    """A setting without what goes without saying."""
-    return knobs if isinstance(of, Space) else edits.edits_of(of.base, knobs)
+def cell(of: AnySpace, knobs: Knobs) -> str:
+    """A setting as a cell of a table: `name=value` by spaces; of a spec's, its edits alone."""
+    shown = knobs if isinstance(of, Space) else edits.edits_of(of.base, knobs)
+    return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def needed(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.pruners import BasePruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -73,7 +73,11 @@ def _pruner(config: Study) -> BasePruner:
     pruner = config.pruner
     if pruner.kind == "none" or config.objective != "accuracy":
         return NopPruner()
-    return MedianPruner(n_startup_trials=pruner.startup_trials, n_warmup_steps=pruner.warmup_epochs)
+    return PercentilePruner(
+        50.0 if pruner.kind == "median" else pruner.keep_percent,
+        n_startup_trials=pruner.startup_trials,
+        n_warmup_steps=pruner.warmup_epochs,
+    )
 
 
 def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:

@@ -43,7 +43,12 @@ class Sampler(Frozen):
 class Pruner(Frozen):
     """Who stops a trial early; nobody where the objective is another than accuracy."""
 
-    kind: Literal["median", "none"] = "median"
+    kind: Literal["percentile", "median", "none"] = "percentile"
+    """percentile: stops what falls out of the best `keep_percent` so far, at the same epoch;
+    median: of the best half."""
+    keep_percent: Annotated[float, Field(gt=0, lt=100)] = 75.0
+    """Of kind percentile. Early epochs rank weakly: half costs good networks
+    (studies/cifar10-200k)."""
     startup_trials: Count = 4
     """Trials that run to their end first."""
     warmup_epochs: Count = 1

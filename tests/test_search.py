@@ -13,15 +13,16 @@ import optuna
 import pytest
 
 from archsearch import files
+from archsearch.analyze import analyze
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
 from archsearch.results import Entry, Epoch, Run
 from archsearch.search import search
-from archsearch.settings import filled, knob_choices
+from archsearch.settings import filled, knob_choices, spec_of
 from archsearch.space import BlockSpace, Space
 from archsearch.status import status
-from archsearch.study import Study, StudyFolder, load_study
+from archsearch.study import Pruner, Sampler, Study, StudyFolder, load_study
 
 
 class Killed(BaseException):
@@ -242,6 +243,28 @@ def test_bad_trials_are_pruned_and_count(tmp_path: Path) -> None:
     warmup = demo().pruner.warmup_epochs
     for entry in pruned:
         assert warmup <= epochs[entry.trial] < demo().recipe.epochs
+
+
+def test_a_percentile_pruner_stops_fewer_than_the_median(tmp_path: Path) -> None:
+    stopped = {}
+    for kind in ("percentile", "median", "none"):
+        pruner = Pruner.model_validate({"kind": kind, "keep_percent": 80.0})
+        config = demo(pruner=pruner, sampler=Sampler(kind="random"))
+        entries = go(tmp_path / kind, 30, config=config)
+        stopped[kind] = {entry.spec_hash for entry in entries if entry.status == "pruned"}
+    assert stopped["none"] == set() < stopped["percentile"] < stopped["median"]
+
+
+def test_the_leaderboards_knobs_make_the_network_again(tmp_path: Path) -> None:
+    go(tmp_path, 4)
+    space = demo().space
+    choices = {
+        name: {str(value): value for value in of} for name, of in knob_choices(space).items()
+    }
+    for row in rows(tmp_path):
+        cells = dict(knob.split("=") for knob in row["knobs"].split())
+        knobs = {name: choices[name][value] for name, value in cells.items()}
+        assert analyze(spec_of(space, knobs, "again")).spec_hash == row["spec_hash"]
 
 
 def test_rejections_are_kept_with_their_rules(tmp_path: Path) -> None:
