@@ -26,7 +26,7 @@ def report(
     try:
         from archsearch.report.page import html
     except ModuleNotFoundError as error:
-        if error.name != "plotly":
+        if (error.name or "").partition(".")[0] != "plotly":
             raise
         raise ArchsearchError("a report needs plotly: pip install 'archsearch[report]'") from error
     from archsearch.report.facts import read_facts

@@ -14,6 +14,9 @@ FAINT, PALE = "var(--faint)", "var(--pale)"
 SERIES = ((BLUE, "circle"), (ORANGE, "square"), (GREEN, "diamond"), (PURPLE, "triangle-up"))
 """Of finalists, in their order: told apart by colour and by shape."""
 
+MAX_LABEL = 60
+"""Characters of a label."""
+
 
 class Chart(NamedTuple):
     """A chart.
@@ -30,8 +33,8 @@ class Chart(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """Text for Plotly, which reads a few tags and entities in what it draws."""
-    return escape(text, quote=False)
+    """Text for Plotly, which reads a few tags and entities in what it draws; cut where long."""
+    return escape(text if len(text) <= MAX_LABEL else f"{text[:MAX_LABEL]}...", quote=False)
 
 
 def percent(share: float) -> float:

@@ -63,13 +63,21 @@ def trade_off(facts: Facts, cost: Cost) -> Chart:
     if cost == "macs":
         x |= {"tickvals": [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]}
     drawn = layout(x, axis("accuracy", ticksuffix="%"), height=440)
-    limit = facts.study.constraints.max_params if cost == "params" else None
-    if limit is not None:
-        shape, note = limit_line("x", limit, "limit ")
+    limit = getattr(facts.study.constraints, f"max_{cost}")
+    if limit:
+        shape, note = limit_line("x", limit / per, "limit ")
+        if cost == "macs":
+            note["x"] = math.log10(limit / per)  # Plotly's annotations want the logarithm here
         drawn |= {"shapes": [shape], "annotations": [note]}
     unit = "parameters" if cost == "params" else "multiply-accumulates"
     figure = {"data": [trace for trace in traces if trace["x"]], "layout": drawn}
-    return Chart(f"against-{cost}", f"Accuracy against {unit}", figure, _front_reading(front, cost))
+    reading = _front_reading(front, cost)
+    if facts.public:
+        reading += (
+            f" Grey: what {len(facts.public)} public solutions report, of their best epoch on the "
+            "test images."
+        )
+    return Chart(f"against-{cost}", f"Accuracy against {unit}", figure, reading)
 
 
 def _front_reading(front: Sequence[Row], cost: Cost) -> str:
@@ -77,10 +85,11 @@ def _front_reading(front: Sequence[Row], cost: Cost) -> str:
         return "No network was trained to its end yet."
     least, most = front[0], front[-1]
     what = "parameters" if cost == "params" else "MACs"
+    count = f"{plural(len(front), 'network')} of the search {'is' if len(front) == 1 else 'are'}"
     return (
-        f"{plural(len(front), 'network')} of the search no other beats in hold-out accuracy and "
-        f"{what} at once: from {share(least.val_acc)} with {getattr(least, cost):,} {what} to "
-        f"{share(most.val_acc)} with {getattr(most, cost):,}."
+        f"{count} beaten by no other in hold-out accuracy and {what} at once: from "
+        f"{share(least.val_acc)} with {getattr(least, cost):,} {what} to {share(most.val_acc)} "
+        f"with {getattr(most, cost):,}."
     )
 
 
@@ -168,7 +177,7 @@ def search_curves(facts: Facts) -> Chart:
     if firsts:
         reading = (
             f"After one epoch the networks reach from {share(firsts[0])} to {share(firsts[-1])}; "
-            f"{plural(len(facts.of('pruned')), 'network')} that fell behind had no more epochs."
+            f"{plural(len(facts.of('pruned')), 'network')} stopped early, having fallen behind."
         )
     figure = {"data": [trace for trace in traces if trace["x"]], "layout": drawn}
     return Chart("search-curves", "Learning curves of the search", figure, reading)

@@ -131,9 +131,10 @@ def _selected(facts: Facts) -> str:
         return f"{text} The test images were not looked at yet."
     seeds = {row.test_seeds for row in facts.tested}
     runs = joined([plural(count, "training") for count in sorted(seeds)])
+    were = "was" if len(facts.tested) == 1 else "were"
     return (
-        f"{text} {plural(len(facts.tested), 'finalist')} were then trained anew on all training "
-        f"images ({runs} each) and saw the test images once, at the last epoch."
+        f"{text} {plural(len(facts.tested), 'finalist')} {were} then trained anew on all training "
+        f"images ({runs} each) and tested at the last epoch; nothing was chosen by the test images."
     )
 
 

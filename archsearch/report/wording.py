@@ -45,7 +45,7 @@ def field(row: Row) -> str:
 
 
 def made_on(rows: Iterable[Row]) -> str:
-    """The images, machine, precision, version and seeds behind figures of these rows."""
+    """The images, machine, precision, version, seeds and runs behind figures of these rows."""
     named = {
         "": ("dataset", "device", "precision"),
         "torch ": ("torch_version",),
@@ -59,4 +59,4 @@ def made_on(rows: Iterable[Row]) -> str:
             if values:
                 more = f" and {len(values) - 3} more" if len(values) > 3 else ""
                 parts.append(f"{before}{', '.join(values[:3])}{more}")
-    return "; ".join(parts)
+    return "; ".join([*parts, "one training a network"])
