@@ -24,6 +24,8 @@ from PIL import Image
 
 from archsearch.constraints import Constraints
 from archsearch.interval import wilson
+from archsearch.neighbourhood import Neighbourhood
+from archsearch.parse import from_json
 from archsearch.report import records
 from archsearch.report.facts import Absent, Facts, read_facts
 from archsearch.report.figures import MAX_POINTS, search_curves, trade_off
@@ -34,6 +36,8 @@ from archsearch.report.space_figures import rejections_by_rule, rejections_by_tr
 from archsearch.report.summary import RULES
 from archsearch.report.wording import HELD_OUT, TEST_IMAGES
 from archsearch.space import knob_choices
+from archsearch.spec import Spec
+from archsearch.study import Study, study_toml
 from tests.conftest import ROOT, Cli
 
 STUDIES = ROOT / "studies"
@@ -175,21 +179,29 @@ def test_every_network_is_a_point_as_the_leaderboard_has_it(facts: Facts) -> Non
 def test_the_marked_rows_are_those_of_the_column_pareto(facts: Facts) -> None:
     page = html(facts)
     told = re.findall(r"<tr><th[^>]*>\d+</th>.*?<code>(\w+)</code>.*?</tr>", page)
-    marked = re.findall(r"<tr><th[^>]*>\d+</th><td>[^\n]*?<code>(\w{12})</code>(.*?)</tr>", page)
+    marked = re.findall(
+        r"<tr><th[^>]*>\d+</th><td[^>]*>[^\n]*?<code>(\w{12})</code>(.*?)</tr>", page
+    )
     assert told == [row["spec_hash"][:12] for row in BOARD]
-    assert {name for name, rest in marked if "<td>front</td>" in rest} == {
+    assert {name for name, rest in marked if ">front</td>" in rest} == {
         row["spec_hash"][:12] for row in BOARD if row["pareto"] == "True"
     }
 
 
+def curves_of(found: Facts) -> dict[str, Any]:
+    chart = search_curves(found)
+    assert chart
+    return chart.figure
+
+
 def test_curves_are_the_histories_with_gaps_and_many_are_thinned(study: Path) -> None:
-    figure = search_curves(read_facts(study)).figure
+    figure = curves_of(read_facts(study))
     points = sum(y is not None for trace in figure["data"] for y in trace["y"])
     assert points == sum(int(row["epochs"]) for row in BOARD)
     history = study / "trials" / BEST / "history.csv"
     lines = [f"{i},0.1,1,0.5,1,0.{i % 9 + 1},1,1" for i in range(1, 3 * MAX_POINTS)]
     history.write_text("\n".join([history.read_text().split("\n")[0], *lines]) + "\n")
-    figure = search_curves(read_facts(study)).figure
+    figure = curves_of(read_facts(study))
     curve = next(trace for trace in figure["data"] if trace["name"] == BEST)
     assert len(curve["x"]) < MAX_POINTS
     assert curve["x"][-2] == 3 * MAX_POINTS - 1  # the last epoch, and the gap
@@ -210,7 +222,7 @@ def test_the_summary_says_how_sure_it_is_and_who_chose(facts: Facts) -> None:
     text = Reader(html(facts)).text
     for told in (
         "50 networks: 27 were trained to the end of 3 epochs, 23 were stopped early",
-        "183 more proposals broke a limit",
+        "183 more proposals cost no training",
         "at most 200,000 parameters, a receptive field of at least 44 pixels",
         "91.34% of the 10,000 test images right (95% interval 90.77 to 91.88)",
         "The target, 85%, is reached",
@@ -263,6 +275,22 @@ def test_knobs_that_are_no_setting_are_told(study: Path, cell: str, told: str) -
     assert told in found.why
 
 
+def test_near_a_spec_the_edits_are_told_and_are_the_knobs(study: Path) -> None:
+    base = from_json(Spec, (STUDIES / "seeds" / "era-s9" / "spec.json").read_text(), "spec.json")
+    near = Study(name="near", space=Neighbourhood(base=base))
+    (study / "study.toml").write_text(study_toml(near))
+    board = rows(study / "leaderboard.csv")
+    for i, row in enumerate(board):
+        dilated = i % 2
+        row |= {"knobs": "conv2.2.dilation=2" if dilated else "", "status": "trained"}
+        row |= {"edits": "conv2.2: dilated" if dilated else "", "val_acc": str(0.8 + 0.1 * dilated)}
+    write_rows(study / "leaderboard.csv", board[1:])
+    found = read_facts(study)
+    assert importance(found) == Importance((("conv2.2.dilation", 1.0),), 49)
+    text = Reader(html(found)).text
+    assert "The search started from era-s9; its edits: conv2.2: dilated." in text
+
+
 # What is absent or old
 
 
@@ -278,7 +306,8 @@ def test_before_any_test_the_best_so_far_are_shown_and_it_says_so(study: Path) -
     write_rows(study / "leaderboard.csv", [row | {"test_acc": ""} for row in board])
     (study / "rejections.csv").unlink()
     shutil.rmtree(study / "trials" / BEST / "final-0")
-    (study / "trials" / BEST / "history.csv").unlink()
+    for history in (study / "trials").rglob("history.csv"):
+        history.unlink()
     found = read_facts(study)
     assert [f.row.rank for f in found.finalists] == [1, 2, 3]
     text = Reader(html(found)).text
@@ -286,6 +315,7 @@ def test_before_any_test_the_best_so_far_are_shown_and_it_says_so(study: Path) -
     assert "The test images were not looked at yet" in text
     assert "rejections.csv is not there" in text
     assert "this network was not trained on all images yet" in text
+    assert "Learning curves of the search: no file to draw it from is there" in text
     assert "public solutions to" not in text
 
 
@@ -295,7 +325,7 @@ def test_a_study_without_a_network_has_a_page(study: Path) -> None:
     (study / "rejections.csv").write_text("proposal,trial,rules\n")
     text = Reader(html(read_facts(study))).text
     assert "no network was trained to its end yet" in text
-    assert "No proposal broke a limit" in text
+    assert "No proposal was rejected" in text
 
 
 def test_files_of_other_networks_and_broken_ones_are_told(study: Path) -> None:

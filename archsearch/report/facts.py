@@ -80,7 +80,8 @@ class Facts:
 
     Attributes:
         rows: the leaderboard, in its order.
-        curves: epochs of the search by spec_hash, of the trials whose history is there.
+        curves: epochs of the search that the hold-out scored, by spec_hash; of the trials whose
+            history is there.
         finalists: those that were tested; before any was, the best so far.
         public: what others have published, where it is of the same images.
     """
@@ -122,12 +123,7 @@ def read_facts(path: Path) -> Facts:
         )
     rows = read_rows(Row, folder.leaderboard)
     _refuse_twins(rows, folder.leaderboard)
-    curves = {
-        row.spec_hash: history
-        for row in rows
-        if row.epochs
-        and isinstance(history := _history(folder.trial(row.spec_hash) / "history.csv"), tuple)
-    }
+    curves = {row.spec_hash: _scored(folder.trial(row.spec_hash)) for row in rows if row.epochs}
     tested = [row for row in rows if row.test_acc is not None]
     leading = tested or [row for row in rows if row.status == "trained"][: study.finalists]
     return Facts(
@@ -139,7 +135,7 @@ def read_facts(path: Path) -> Facts:
             lambda file: read_rows(Rejection, file),
             "the search writes it; a search that rejected nothing has none",
         ),
-        curves=curves,
+        curves={spec_hash: curve for spec_hash, curve in curves.items() if curve},
         finalists=tuple(_finalist(row, folder.trial(row.spec_hash)) for row in leading),
         public=public_solutions() if study.dataset == "cifar10" else (),
     )
@@ -222,6 +218,14 @@ def _json(model: type[Model], path: Path) -> Model:
 
 def _text(path: Path) -> str:
     return read_text(str(path))
+
+
+def _scored(folder: Path) -> tuple[EpochRow, ...]:
+    """The epochs of a trial that the hold-out scored."""
+    history = _history(folder / "history.csv")
+    if isinstance(history, Absent):
+        return ()
+    return tuple(epoch for epoch in history if epoch.val_acc is not None)
 
 
 def _history(path: Path) -> tuple[EpochRow, ...] | Absent:

@@ -148,11 +148,12 @@ def _public(facts: Facts, cost: Cost) -> Figure:
     }
 
 
-def search_curves(facts: Facts) -> Chart:
-    """Hold-out accuracy by epoch of every trial."""
+def search_curves(facts: Facts) -> Chart | None:
+    """Hold-out accuracy by epoch of every trial; None where no history is there."""
+    if not facts.curves:
+        return None
     named = {f.row.spec_hash for f in facts.finalists}
-    every = sum(map(len, facts.curves.values()))
-    step = math.ceil(every / MAX_POINTS) if every else 1
+    step = math.ceil(sum(map(len, facts.curves.values())) / MAX_POINTS)
     traces = [
         {
             **_curves(facts, facts.of("pruned"), step, "stopped early", FAINT),
@@ -172,13 +173,11 @@ def search_curves(facts: Facts) -> Chart:
         traces.append({**trace, "mode": "lines+markers", "marker": {"symbol": symbol, "size": 7}})
     x = axis("epoch of the search", dtick=1 if facts.study.recipe.epochs <= 12 else None)
     drawn = layout(x, axis("hold-out accuracy", ticksuffix="%"))
-    firsts = sorted(c[0].val_acc for c in facts.curves.values() if c and c[0].val_acc is not None)
-    reading = "No history of a trial is there."
-    if firsts:
-        reading = (
-            f"After one epoch the networks reach from {share(firsts[0])} to {share(firsts[-1])}; "
-            f"{plural(len(facts.of('pruned')), 'network')} stopped early, having fallen behind."
-        )
+    firsts = sorted(c[0].val_acc for c in facts.curves.values() if c[0].val_acc is not None)
+    reading = (
+        f"After one epoch the networks reach from {share(firsts[0])} to {share(firsts[-1])}; "
+        f"{plural(len(facts.of('pruned')), 'network')} stopped early, having fallen behind."
+    )
     figure = {"data": [trace for trace in traces if trace["x"]], "layout": drawn}
     return Chart("search-curves", "Learning curves of the search", figure, reading)
 
@@ -189,8 +188,10 @@ def _curves(facts: Facts, rows: Iterable[Row], step: int, name: str, color: str)
     y: list[float | None] = []
     texts: list[str] = []
     for row in rows:
-        scored = [e for e in facts.curves.get(row.spec_hash, ()) if e.val_acc is not None]
-        kept = scored[::step] + (scored[-1:] if (len(scored) - 1) % step else [])
+        scored = facts.curves.get(row.spec_hash, ())
+        if not scored:
+            continue
+        kept = scored[::step] + (scored[-1:] if (len(scored) - 1) % step else ())
         for epoch in kept:
             x.append(epoch.epoch)
             y.append(percent(epoch.val_acc or 0.0))

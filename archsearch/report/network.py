@@ -59,13 +59,13 @@ def _diagram(facts: Facts, analysis: Analysis) -> Html:
 
 _LAYER_COLUMNS = (
     Column("#"),
-    Column("block", number=False),
-    Column("layer", number=False),
+    Column("block", kind="name"),
+    Column("layer", kind="name"),
     Column("kernel"),
     Column("stride"),
     Column("dilation"),
     Column("groups"),
-    Column("output", number=False),
+    Column("output", kind="name"),
     Column("params"),
     Column("MACs"),
     Column("RF"),

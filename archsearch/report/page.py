@@ -69,11 +69,11 @@ def html(facts: Facts) -> str:
 def _parts(facts: Facts) -> Mapping[str, Sequence[Chart | Missing]]:
     """The charts by section, or why they are not there."""
     knobs, rejections = importance(facts), facts.rejections
-    nobody = Absent("no finalist has files to draw from; the search writes them in trials/.")
+    nobody = Absent("no file to draw it from is there; the search writes them in trials/.")
     return {
         "accuracy": (trade_off(facts, "params"), trade_off(facts, "macs")),
         "learning": (
-            search_curves(facts),
+            search_curves(facts) or Missing("Learning curves of the search", nobody),
             final_curves(facts) or Missing("Retraining of the finalists", nobody),
         ),
         "fields": (fields_along_depth(facts) or Missing("Receptive field along depth", nobody),),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from archsearch.interval import wilson
 from archsearch.objective import pareto_front
@@ -26,11 +26,11 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column's title, what that stands for, and whether it is of numbers."""
+    """A column's title, what that stands for, and what its cells are: numbers, names or notes."""
 
     title: str
     about: str = ""
-    number: bool = True
+    kind: Literal["number", "name", "notes"] = "number"
 
 
 def figure(chart: Chart, made: str) -> Html:
@@ -77,7 +77,8 @@ def table(
     """A table; its first cell names the row."""
     heads = [_head(column, first=not i, sortable=sortable) for i, column in enumerate(columns)]
     body = [
-        element("tr", *(_cell(i, cell, columns[i]) for i, cell in enumerate(row))) for row in rows
+        element("tr", *(_cell(i, row[i], column) for i, column in enumerate(columns)))
+        for row in rows
     ]
     return element(
         "table",
@@ -96,7 +97,7 @@ def _head(column: Column, *, first: bool, sortable: bool) -> Html:
         "th",
         title,
         scope="col",
-        class_="number" if column.number else None,
+        class_=column.kind,
         aria_sort="ascending" if sortable and first else None,
     )
 
@@ -105,7 +106,7 @@ def _cell(i: int, cell: Cell, column: Column) -> Html:
     return element(
         "td" if i else "th",
         cell.shown,
-        class_="number" if column.number else None,
+        class_=column.kind,
         scope=None if i else "row",
         data_value=None if cell.value is None else f"{cell.value:.15g}",
     )
@@ -113,8 +114,8 @@ def _cell(i: int, cell: Cell, column: Column) -> Html:
 
 _COLUMNS = (
     Column("rank", "by the study's objective, on the hold-out"),
-    Column("network", "the start of its spec_hash", number=False),
-    Column("status", number=False),
+    Column("network", "the start of its spec_hash", kind="name"),
+    Column("status", kind="name"),
     Column("hold-out %", "accuracy on held-out training images, at its last epoch of the search"),
     Column("test %", "accuracy on the test images after retraining; finalists alone"),
     Column("params", "learnable scalars"),
@@ -123,9 +124,9 @@ _COLUMNS = (
     Column("MMACs", "million multiply-accumulates for one image"),
     Column("epochs", "of the search"),
     Column("seconds", "of training in the search"),
-    Column("front", "no other beats it in accuracy, parameters and MACs at once", number=False),
-    Column("notes", "edits, reasons", number=False),
+    Column("front", "no other beats it in accuracy, parameters and MACs at once", kind="name"),
 )
+_NOTES = Column("notes", "edits, reasons", kind="notes")
 
 
 def leaderboard(facts: Facts) -> Html:
@@ -135,6 +136,7 @@ def leaderboard(facts: Facts) -> Html:
     on_front = {row.spec_hash for row, on in zip(trained, pareto_front(costs), strict=True) if on}
     linked = {finalist.row.spec_hash for finalist in facts.finalists}
     shown = facts.rows[:MAX_ROWS]
+    noted = any(row.edits or row.reason for row in shown)
     rows = [
         _row(
             row, facts.study.dataset, link=row.spec_hash in linked, front=row.spec_hash in on_front
@@ -142,9 +144,10 @@ def leaderboard(facts: Facts) -> Html:
         for row in shown
     ]
     cut = f" The first {MAX_ROWS:,} of {len(facts.rows):,}." if len(shown) < len(facts.rows) else ""
+    columns = (*_COLUMNS, _NOTES) if noted else _COLUMNS
     caption = f"{made_on(facts.rows)}. Finalists are linked; ± is the 95% interval.{cut}"
     return joined([
-        scroller("Leaderboard", table(caption, _COLUMNS, rows, sortable=True)),
+        scroller("Leaderboard", table(caption, columns, rows, sortable=True)),
         element("p", class_="visually-hidden", id="sorted", role="status"),
     ])  # fmt: skip
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archsearch.constraints import active_rules
+from archsearch.errors import one_line
 from archsearch.interval import wilson
+from archsearch.neighbourhood import Neighbourhood
 from archsearch.report.facts import Facts
 from archsearch.report.records import Row
 from archsearch.report.wording import (
@@ -83,7 +85,8 @@ def _tried(facts: Facts) -> str:
     )
     if isinstance(facts.rejections, tuple) and facts.rejections:
         text += (
-            f" {plural(len(facts.rejections), 'more proposal')} broke a limit and cost no training."
+            f" {plural(len(facts.rejections), 'more proposal')} cost no training: arithmetic on "
+            "the spec alone rejected them."
         )
     rules = active_rules(facts.study.constraints)
     limits = [RULES[name].format(limit) for name, limit, _ in rules]
@@ -97,9 +100,9 @@ def _found(facts: Facts, best: Row) -> str:
     )
     if best.test_acc is None:
         return (
-            f"The best so far is {mark(best)}: {share(best.val_acc)} of the hold-out, {size}. "
-            "No finalist was tested yet: the search goes on where it stopped when the same command "
-            "is run again."
+            f"The best so far is {mark(best)}: {share(best.val_acc)} of the hold-out, {size}."
+            f"{_edited(facts, best)} No finalist was tested yet: the search goes on where it "
+            "stopped when the same command is run again."
         )
     target = facts.study.final_recipe.target_accuracy
     aimed = ""
@@ -109,8 +112,16 @@ def _found(facts: Facts, best: Row) -> str:
     images = TEST_IMAGES[facts.study.dataset]
     return (
         f"The best, {mark(best)}, has {share(best.test_acc)} of the {images:,} test images right "
-        f"(95% interval {_interval(facts, best)}), {size}.{aimed}"
+        f"(95% interval {_interval(facts, best)}), {size}.{aimed}{_edited(facts, best)}"
     )
+
+
+def _edited(facts: Facts, best: Row) -> str:
+    """What the best network changed, where the search started from one."""
+    if not isinstance(facts.study.space, Neighbourhood):
+        return ""
+    base = one_line(facts.study.space.base.name)
+    return f" The search started from {base}; its edits: {best.edits or 'none'}."
 
 
 def _interval(facts: Facts, row: Row) -> str:
