@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -73,11 +73,20 @@ def _size_problems(study: Study, spec: Spec) -> Iterator[Problem]:
         yield Problem("", "size", message)
 
 
-def mend(space: Neighbourhood, constraints: Constraints) -> Edits:
+def mend(
+    space: Neighbourhood,
+    constraints: Constraints,
+    sound: Callable[[Spec], bool] = lambda _spec: True,
+) -> Edits:
     """The fewest edits with which the spec breaks no limit; none where it breaks none.
 
     A beam search: of each number of edits, the settings nearest to the limits are gone on from.
     Of several that keep them, the one whose size and reach change least.
+
+    Args:
+        space: a neighbourhood of the spec.
+        constraints: the limits.
+        sound: what a network should be besides; where none of the nearest is, that is let go.
 
     Raises:
         HopelessSpaceError: none were found within `max_edits`.
@@ -93,6 +102,8 @@ def mend(space: Neighbourhood, constraints: Constraints) -> Edits:
         left -= len(tried)
         kept = sorted(filter(None, tried), key=_order)[:_KEPT]
         best = min([best, *kept], key=_order)
+        within = (at for at in kept if not at.distance)
+        best = next((at for at in within if sound(search.spec_of(at))), best)
     if best.distance:
         raise HopelessSpaceError(_hopeless(space, search, best))
     return needed(space, dict(best.edits))
@@ -129,6 +140,9 @@ class _Search:
     def at(self, edits: Edits, totals: Totals) -> _At:
         distance = sum(_excess(broken) for broken in violations(totals, self.rules))
         return _At(distance, _change(totals, self.totals), tuple(sorted(edits.items())), totals)
+
+    def spec_of(self, at: _At) -> Spec:
+        return apply(self.base, dict(at.edits), self.base.name)
 
     def one_more(self, settings: Sequence[_At]) -> Iterator[_At | None]:
         """Every setting with one edit more, once; None for one that fits no network."""

@@ -420,9 +420,14 @@ def test_what_is_no_leaderboard_is_an_error(
 def test_what_is_too_large_is_not_read(
     study: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "MAX_ROWS", 49)
+    board = rows(study / "leaderboard.csv")
+    many = [row | {"spec_hash": f"{i:064x}"} for i in range(101) for row in board]
+    write_rows(study / "leaderboard.csv", many)
     done = cli("report", study)
-    assert (done.status, "more than 49 rows" in done.err) == (2, True)
+    assert (done.status, "more than 5,000 rows" in done.err) == (2, True)
+    write_rows(study / "leaderboard.csv", board)
+    monkeypatch.setattr(records, "MAX_ROWS", 182)
+    assert "more than 182 rows" in Reader(html(read_facts(study))).text  # of the rejections
     with (study / "leaderboard.csv").open("r+b") as file:
         file.truncate(records.MAX_BYTES + 1)
     done = cli("report", study)

@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.diagnose import diagnose
 from archsearch.cli.doctor import doctor
 from archsearch.cli.evaluate import evaluate
 from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
 from archsearch.cli.report import report
+from archsearch.cli.rules import rule, rules
 from archsearch.cli.schema import schema
 from archsearch.cli.search import search
 from archsearch.cli.space import space
@@ -36,6 +38,9 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(leaderboard)
 app.command()(report)
+app.command()(diagnose)
+app.command()(rules)
+app.command()(rule)
 app.command("import")(import_)
 app.command()(schema)
 app.command()(export)

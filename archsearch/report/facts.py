@@ -13,6 +13,7 @@ from archsearch.analyze import Analysis, analyze
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line
 from archsearch.parse import from_json, read_text
 from archsearch.report.records import (
+    MAX_TRIALS,
     EpochRow,
     Evaluation,
     PublicSolution,
@@ -121,7 +122,7 @@ def read_facts(path: Path) -> Facts:
             f"{name}: holds no leaderboard.csv: no network has ended yet; "
             "run the search again, it goes on where it stopped"
         )
-    rows = read_rows(Row, folder.leaderboard)
+    rows = read_rows(Row, folder.leaderboard, MAX_TRIALS)
     _refuse_twins(rows, folder.leaderboard)
     curves = {row.spec_hash: _scored(folder.trial(row.spec_hash)) for row in rows if row.epochs}
     tested = [row for row in rows if row.test_acc is not None]

@@ -18,6 +18,8 @@ from archsearch.results import Status
 MAX_BYTES = 64 << 20
 """Of a CSV; a search of a thousand trials leaves a few megabytes."""
 MAX_ROWS = 200_000
+MAX_TRIALS = 5_000
+"""Rows of a leaderboard, which are held against one another."""
 MAX_CLASSES = 100
 MAX_TEXT = 2_000
 """Characters of a cell that are shown."""
@@ -166,8 +168,8 @@ class PublicSolution(Cells):
 Record = TypeVar("Record", bound=Cells)
 
 
-def read_rows(model: type[Record], path: Path) -> tuple[Record, ...]:
-    """A CSV's rows as records.
+def read_rows(model: type[Record], path: Path, most: int | None = None) -> tuple[Record, ...]:
+    """A CSV's rows as records; `MAX_ROWS` of them at most, or `most`.
 
     Raises:
         InputError: rows are not what they must be: the first problems.
@@ -175,7 +177,7 @@ def read_rows(model: type[Record], path: Path) -> tuple[Record, ...]:
     """
     found: list[Record] = []
     problems: list[Problem] = []
-    for line, cells in _lines(path):
+    for line, cells in _lines(path, most or MAX_ROWS):
         try:
             found.append(from_mapping(model, cells, ""))
         except InputError as error:
@@ -187,7 +189,7 @@ def read_rows(model: type[Record], path: Path) -> tuple[Record, ...]:
     return tuple(found)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(path: Path, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, cells that hold something)."""
     name = one_line(str(path))
     try:
@@ -196,8 +198,10 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             for count, row in enumerate(reader):
-                if count >= MAX_ROWS:
-                    raise ArchsearchError(f"{name}: more than {MAX_ROWS:,} rows; {_NOT_OURS}")
+                if count >= most:
+                    raise ArchsearchError(
+                        f"{name}: more than {most:,} rows: a report takes no more"
+                    )
                 yield reader.line_num, {k: v for k, v in row.items() if isinstance(k, str) and v}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)

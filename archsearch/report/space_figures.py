@@ -96,12 +96,12 @@ def rejections_by_rule(rejections: Sequence[Rejection]) -> Chart:
     """How often each limit was broken."""
     counts = Counter(rule for row in rejections for rule in row.rules.split()[:20])
     shown = {rule: float(count) for rule, count in counts.most_common(MAX_KNOBS)}
-    told = [f"{rule} {plural(count, 'time')}" for rule, count in counts.most_common(3)]
+    told = [f"{rule} ({plural(count, 'time')})" for rule, count in counts.most_common(3)]
     reading = "No proposal was rejected."
     if told:
         reading = (
-            f"{plural(len(rejections), 'proposal')} rejected by arithmetic on the spec: "
-            f"{joined(told)} most often; one may break several rules."
+            f"Rejected by arithmetic on the spec: {plural(len(rejections), 'proposal')}, most "
+            f"often by {joined(told)}; one may break several rules."
         )
     return Chart(
         "rejections-by-rule",

@@ -1,0 +1,116 @@
+"""Why a network fails: rules held against its spec, its recipe and its training log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from archsearch.analyze import Analysis
+from archsearch.cautions import Caution
+from archsearch.constraints import Constraints, active_rules, violations
+from archsearch.diagnosis import chains, head, recipes, windows
+from archsearch.diagnosis.findings import Finding
+from archsearch.diagnosis.histories import Logged, history_findings
+from archsearch.diagnosis.rules import LEVELS, RULES, Level
+from archsearch.recipe import Recipe
+
+_OF_NETWORK: tuple[Callable[[Analysis], Iterator[Finding]], ...] = (
+    chains.linear_network,
+    chains.no_activation,
+    chains.no_norm,
+    windows.depthwise_on_image,
+    windows.skipped_cells,
+    windows.padded_pointwise,
+    windows.padding_kernel,
+    chains.bottleneck,
+    head.on_logits,
+    head.head,
+    head.dropout,
+    windows.idle_dilation,
+    windows.downsampling,
+)
+_OF_RECIPE: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
+    recipes.few_steps,
+    recipes.long_steps,
+    recipes.sgd_alone,
+    recipes.default_start,
+    recipes.flat_schedule,
+    recipes.large_batch,
+    recipes.heavy_augmentation,
+    recipes.no_augmentation,
+    recipes.decayed_norms,
+    recipes.no_weight_decay,
+    recipes.stops_at_target,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was found, the gravest first.
+
+    Attributes:
+        analysis: of the network.
+        recipe: None where none was given.
+        findings: errors, then warnings, then notes.
+    """
+
+    analysis: Analysis
+    recipe: Recipe | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is an error."""
+        return any(level_of(each) == "error" for each in self.findings)
+
+
+def level_of(finding: Finding) -> Level:
+    """How grave it is."""
+    return RULES[finding.code].level
+
+
+def diagnose(
+    analysis: Analysis,
+    constraints: Constraints,
+    recipe: Recipe | None = None,
+    history: Sequence[Logged] = (),
+) -> Diagnosis:
+    """Hold every rule against a network and what is known of its training."""
+    found = [*network_findings(analysis, constraints)]
+    if recipe:
+        found += recipe_findings(recipe)
+    if history:
+        found += history_findings(history, analysis.spec.classes)
+    found.sort(key=lambda each: LEVELS.index(level_of(each)))
+    return Diagnosis(analysis, recipe, tuple(found))
+
+
+def network_findings(analysis: Analysis, constraints: Constraints) -> Iterator[Finding]:
+    """Of a spec alone: the limits that it breaks, then what costs it accuracy."""
+    for broken in violations(analysis.totals, active_rules(constraints)):
+        yield Finding("over-limit", "", f"{broken.rule}: {broken.message}", "see the edits below")
+    told: set[tuple[str, str]] = set()
+    for check in _OF_NETWORK:
+        for finding in check(analysis):
+            told.add((finding.code, finding.place))
+            yield finding
+    for caution in analysis.cautions:
+        if not _is_told(caution, told):
+            yield _cautioned(caution)
+
+
+def _is_told(caution: Caution, told: set[tuple[str, str]]) -> bool:
+    """Whether a rule says the same of the same place, and with a mend."""
+    same = {"blind-cells": "padded-pointwise", "dead-weights": "padding-kernel"}
+    return (same.get(caution.code, ""), caution.place) in told
+
+
+def _cautioned(caution: Caution) -> Finding:
+    evidence, _, mend = caution.message.rpartition("; ")
+    return Finding(caution.code, caution.place, evidence or mend, mend if evidence else "")
+
+
+def recipe_findings(recipe: Recipe) -> Iterator[Finding]:
+    """Of a recipe alone."""
+    for check in _OF_RECIPE:
+        yield from check(recipe)

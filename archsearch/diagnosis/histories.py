@@ -1,0 +1,209 @@
+"""What a training log says of the run that wrote it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from archsearch import files
+from archsearch.diagnosis.findings import Finding
+from archsearch.errors import InputError, Problem, shown
+
+MAX_EPOCHS = 100_000
+GAP = 0.10
+"""Training accuracy this far above the scored one is overfitting."""
+LOW = 0.90
+"""Training accuracy below that leaves something to learn."""
+FLAT_GAIN = 0.005
+"""Of the last third's accuracy; below that a curve has stopped."""
+DECAYED = 0.1
+"""Of the peak learning rate, at the end."""
+TEST_IMAGES, TRAIN_IMAGES = 10_000, 50_000
+"""CIFAR-10's."""
+
+
+class Logged(NamedTuple):
+    """One epoch, as far as it was logged; accuracies are shares.
+
+    Attributes:
+        scored_acc: on the hold-out or test images.
+    """
+
+    epoch: int
+    train_acc: float | None
+    scored_acc: float | None
+    train_loss: float | None
+    lr: float | None
+
+
+def read_history(path: Path) -> tuple[Logged, ...]:
+    """A training log: archsearch's history.csv, or any CSV with such columns.
+
+    `epoch`; `train_acc`; `val_acc` or `test_acc`; `train_loss`; `lr`: those that are there.
+    Accuracies may be shares or percentages.
+
+    Raises:
+        ArchsearchError: it cannot be read.
+        InputError: it is no such CSV.
+    """
+    rows = files.read_csv(path)
+    if not rows or not {"val_acc", "test_acc"} & rows[0].keys():
+        message = "needs rows, and a column val_acc or test_acc (and train_acc, train_loss, lr)"
+        raise InputError(str(path), [Problem("", "history", message)])
+    problems: list[Problem] = []
+    scored = "val_acc" if any(row.get("val_acc") for row in rows) else "test_acc"
+    logged = [
+        Logged(
+            number,
+            _number(row, "train_acc", number, problems),
+            _number(row, scored, number, problems),
+            _number(row, "train_loss", number, problems),
+            _number(row, "lr", number, problems),
+        )
+        for number, row in enumerate(rows[:MAX_EPOCHS], start=1)
+    ]
+    if problems:
+        raise InputError(str(path), problems)
+    accuracies = [a for each in logged for a in (each.train_acc, each.scored_acc) if a is not None]
+    if max(accuracies, default=0.0) > 1:
+        logged = [_as_shares(each) for each in logged]
+    return tuple(logged)
+
+
+def _number(
+    row: Mapping[str, str | None], column: str, number: int, problems: list[Problem]
+) -> float | None:
+    text = row.get(column)
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        problems.append(Problem(f"row {number}.{column}", "number", f"is no number: {shown(text)}"))
+        return None
+
+
+def _as_shares(each: Logged) -> Logged:
+    def share(percent: float | None) -> float | None:
+        return None if percent is None else percent / 100
+
+    return each._replace(train_acc=share(each.train_acc), scored_acc=share(each.scored_acc))
+
+
+def history_findings(history: Sequence[Logged], classes: int) -> Iterator[Finding]:
+    """Everything that a log says."""
+    scored = [(each.epoch, each.scored_acc) for each in history if each.scored_acc is not None]
+    yield from _diverged(history, scored, classes)
+    yield from _scored_on_training(scored)
+    yield from _fit(history)
+    yield from _plateau(scored)
+    yield from _never_decayed(history)
+
+
+Scored = Sequence[tuple[int, float]]
+
+
+def _diverged(history: Sequence[Logged], scored: Scored, classes: int) -> Iterator[Finding]:
+    for each in history:
+        if any(v is not None and not math.isfinite(v) for v in (each.train_loss, each.scored_acc)):
+            yield Finding(
+                "diverged",
+                f"epoch {each.epoch}",
+                "the loss left the numbers",
+                "a lower lr, a warm-up, or gradients clipped by their norm",
+            )
+            return
+    chance = 1 / classes
+    if len(scored) > 1 and max(acc for _, acc in scored) < 1.2 * chance:
+        best = max(acc for _, acc in scored)
+        yield Finding(
+            "diverged",
+            "",
+            f"never above {best:.1%}, where guessing has {chance:.1%}",
+            "a lower lr; labels, normalisation and the loss looked at first",
+        )
+        return
+    peak_epoch, peak = max(scored, key=lambda each: each[1], default=(0, 0.0))
+    if scored and scored[-1][1] < 0.7 * peak:
+        yield Finding(
+            "diverged",
+            f"epoch {peak_epoch}",
+            f"{peak:.1%} there, {scored[-1][1]:.1%} at the end: it was lost again",
+            "a lower lr, and a schedule that ends near 0",
+        )
+
+
+def _scored_on_training(scored: Scored) -> Iterator[Finding]:
+    """Accuracies that 50,000 images can have and 10,000 cannot."""
+    accuracies = [acc for _, acc in scored if math.isfinite(acc)]
+    if len(accuracies) < 3 or not all(_is_count(acc, TRAIN_IMAGES) for acc in accuracies):
+        return
+    finer = sum(not _is_count(acc, TEST_IMAGES) for acc in accuracies)
+    if finer:
+        yield Finding(
+            "scored-on-training",
+            "",
+            f"{finer} of {len(accuracies)} accuracies are whole numbers of {TRAIN_IMAGES:,} images "
+            f"and not of {TEST_IMAGES:,}: those are the training images",
+            "score the test images (train=False), or a hold-out that is not trained on",
+        )
+
+
+def _is_count(share: float, images: int) -> bool:
+    return abs(share * images - round(share * images)) < 1e-4 * images / TEST_IMAGES
+
+
+def _fit(history: Sequence[Logged]) -> Iterator[Finding]:
+    last = history[-1]
+    if last.train_acc is None or last.scored_acc is None:
+        return
+    gap = last.train_acc - last.scored_acc
+    told = (
+        f"training accuracy {last.train_acc:.1%} and {last.scored_acc:.1%} of the images that it "
+        f"is scored on, at the end"
+    )
+    if gap > GAP:
+        yield Finding(
+            "overfits",
+            f"epoch {last.epoch}",
+            f"{told}: {gap:.1%} apart",
+            "more augmentation, weight decay, or fewer epochs; more parameters will not help",
+        )
+    elif last.train_acc < LOW and gap < GAP / 3:
+        yield Finding(
+            "underfits",
+            f"epoch {last.epoch}",
+            f"{told}: it has not learned the training images, so nothing is gained by "
+            "regularising it",
+            "no dropout, lighter augmentation, longer steps, more epochs, a better network",
+        )
+
+
+def _plateau(scored: Scored) -> Iterator[Finding]:
+    if len(scored) < 9:
+        return
+    third = len(scored) // 3
+    before = max(acc for _, acc in scored[:-third])
+    gain = max(acc for _, acc in scored[-third:]) - before
+    if gain < FLAT_GAIN:
+        yield Finding(
+            "plateau",
+            f"epoch {scored[-third][0]}",
+            f"the last {third} of {len(scored)} epochs gained {100 * gain:+.2f} points",
+            "not more epochs of the same: what holds it back is told above, or the schedule "
+            "decayed too early",
+        )
+
+
+def _never_decayed(history: Sequence[Logged]) -> Iterator[Finding]:
+    rates = [each.lr for each in history if each.lr is not None]
+    if len(rates) > 1 and max(rates) > 0 and rates[-1] > DECAYED * max(rates):
+        yield Finding(
+            "never-decayed",
+            f"epoch {history[-1].epoch}",
+            f"the last epoch ended at lr {rates[-1]:g}, {rates[-1] / max(rates):.0%} of the "
+            "highest",
+            "a schedule that ends near 0, as long as the run",
+        )

@@ -1,0 +1,148 @@
+"""A diagnosis as a page and as plain data; the rules as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from archsearch.diagnosis import Diagnosis, level_of
+from archsearch.diagnosis.findings import Finding
+from archsearch.diagnosis.fix import Applied
+from archsearch.diagnosis.rules import LEVELS, RULES, Level, Rule
+from archsearch.errors import one_line
+from archsearch.page import Grid, Line, Page
+from archsearch.wording import axes_text
+
+_STYLES: dict[Level, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
+_INDENT = "    "
+
+
+def diagnosis_page(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> Page:
+    """What was found, rule by rule, the gravest first.
+
+    Args:
+        diagnosis: all of it.
+        limit_edits: the fewest that bring the network within its limits, in words.
+    """
+    analysis = diagnosis.analysis
+    head = (
+        f"{one_line(analysis.spec.name)}  {analysis.spec_hash[:12]}  {analysis.params:,} "
+        f"parameters, receptive field {axes_text(analysis.receptive_field)}, "
+        f"{analysis.macs / 1e6:,.1f}M MACs"
+    )
+    lines = [Line(head, "bold")]
+    for code, found in groupby(diagnosis.findings, key=lambda each: each.code):
+        lines += _rule_lines(code, list(found), limit_edits)
+    counts = {
+        level: sum(level_of(each) == level for each in diagnosis.findings) for level in LEVELS
+    }
+    told = ", ".join(f"{n} {level}{'s' if n != 1 else ''}" for level, n in counts.items())
+    return [*lines, Line(""), Line(told, "bold red" if diagnosis.failed else "bold green")]
+
+
+def _rule_lines(code: str, found: list[Finding], limit_edits: Sequence[str]) -> Iterator[Line]:
+    rule = RULES[code]
+    yield Line("")
+    yield Line(f"{rule.level} {code}: {rule.what}", _STYLES[rule.level])
+    for each in found:
+        place = f"{one_line(each.place)}: " if each.place else ""
+        yield Line(f"  {place}{one_line(each.evidence)}")
+    yield Line(f"{_INDENT}why: {rule.why}{_measured(rule)}")
+    for mend in dict.fromkeys(each.mend for each in found if code != "over-limit" and each.mend):
+        yield Line(f"{_INDENT}mend: {one_line(mend)}")
+    if code == "over-limit":
+        edits = "; ".join(map(one_line, limit_edits))
+        yield Line(f"{_INDENT}mend: {edits or 'no few edits were found that keep all limits'}")
+
+
+def _measured(rule: Rule) -> str:
+    if not rule.measured:
+        return ""
+    at = rule.measured
+    return f" Measured: {at.points:+.2f} points ({at.study}, {at.variant!r})."
+
+
+def diagnosis_data(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> dict[str, Any]:
+    """For `--format json`."""
+    analysis = diagnosis.analysis
+    return {
+        "name": analysis.spec.name,
+        "spec_hash": analysis.spec_hash,
+        "params": analysis.params,
+        "macs": analysis.macs,
+        "receptive_field": axes_text(analysis.receptive_field),
+        "failed": diagnosis.failed,
+        "findings": [
+            {
+                "code": each.code,
+                "level": level_of(each),
+                "subject": RULES[each.code].subject,
+                "place": each.place,
+                "evidence": each.evidence,
+                "why": RULES[each.code].why,
+                "mend": each.mend,
+            }
+            for each in diagnosis.findings
+        ],
+        "edits_within_limits": list(limit_edits),
+    }
+
+
+def edits_page(edits: Sequence[Applied]) -> Page:
+    """What a fix changed, each edit with its reason."""
+    lines = []
+    for each in edits:
+        lines.append(Line(f"{each.code}: {one_line(each.told)}", "bold"))
+        lines.append(Line(f"{_INDENT}{one_line(each.reason)}"))
+    return lines
+
+
+def rules_page() -> Page:
+    """Every rule in a line."""
+    rows = [
+        (
+            code,
+            rule.subject,
+            rule.level,
+            f"{rule.measured.points:+.2f}" if rule.measured else "",
+            rule.what,
+        )
+        for code, rule in RULES.items()
+    ]
+    titles = ("code", "about", "level", "points", "looks for")
+    return [
+        Grid(rows, frozenset({0, 1, 2, 4}), titles),
+        Line("points: of hold-out accuracy on CIFAR-10, measured with it and without"),
+    ]
+
+
+def rule_page(code: str) -> Page:
+    """One rule, explained."""
+    rule = RULES[code]
+    lines = [
+        Line(f"{code}  {rule.level}, about the {rule.subject}", _STYLES[rule.level]),
+        Line(f"looks for: {rule.what}"),
+        Line(f"why: {rule.why}"),
+        Line(f"source: {rule.source}"),
+    ]
+    if rule.measured:
+        at = rule.measured
+        lines.append(
+            Line(
+                f"measured: {at.points:+.2f} points of hold-out accuracy, {at.study}: {at.variant}"
+            )
+        )
+    return lines
+
+
+def rules_data() -> list[dict[str, Any]]:
+    """Every rule as plain data."""
+    return [
+        {
+            "code": code,
+            **rule._asdict(),
+            "measured": rule.measured._asdict() if rule.measured else None,
+        }
+        for code, rule in RULES.items()
+    ]

@@ -1,0 +1,145 @@
+"""`archsearch diagnose`, `rules` and `rule`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archsearch.diagnosis.rules import RULES, Measured
+from tests.conftest import ROOT, Cli
+
+STUDIES = ROOT / "studies"
+ERA, EVA8 = STUDIES / "seeds" / "era-s9", STUDIES / "seeds" / "eva8-session6"
+FINALIST = STUDIES / "cifar10-200k" / "trials" / "970e8f7feae3" / "final-0"
+
+
+def asked(seed: Path) -> list[str | Path]:
+    return [
+        seed / "spec.json",
+        "--recipe",
+        seed / "recipe.json",
+        "--history",
+        seed / "published.csv",
+    ]
+
+
+def test_a_failing_network_is_diagnosed_as_a_page(cli: Cli) -> None:
+    done = cli("diagnose", *asked(ERA))
+    assert done.status == 1
+    lines = done.out.splitlines()
+    assert lines[0].startswith("era-s9")
+    for code in ("over-limit", "few-steps", "linear-network"):
+        assert any(line.startswith(f"error {code}:") for line in lines)
+    assert "214,651 parameters, 14,651 over the limit of 200,000" in done.out
+    assert done.err == ""
+
+
+def test_the_same_as_json(cli: Cli) -> None:
+    done = cli("diagnose", *asked(EVA8), "--format", "json")
+    data = json.loads(done.out)
+    assert (done.status, data["failed"], data["params"]) == (0, False, 97_284)
+    assert {each["level"] for each in data["findings"]} <= {"error", "warning", "note"}
+    assert {each["code"] for each in data["findings"]} <= RULES.keys()
+
+
+def test_a_good_network_has_no_error(cli: Cli) -> None:
+    done = cli("diagnose", FINALIST / "spec.json", "--recipe", "fast")
+    assert done.status == 0
+    assert "0 errors" in done.out
+
+
+def test_a_fix_is_written_told_and_accepted(cli: Cli, tmp_path: Path) -> None:
+    done = cli("diagnose", *asked(ERA), "--fix", tmp_path / "mended", "--epochs", "15")
+    assert "edits, written to" in done.err
+    assert "momentum 0 -> 0.9" in done.err
+    assert json.loads((tmp_path / "mended" / "recipe.json").read_text())["epochs"] == 15
+    assert cli("validate", tmp_path / "mended" / "spec.json").status == 0
+    again = cli(
+        "diagnose", tmp_path / "mended" / "spec.json",
+        "--recipe", tmp_path / "mended" / "recipe.json", "--fix", tmp_path / "twice",
+    )  # fmt: skip
+    assert again.status == 0
+    assert "0 edits" in again.err
+
+
+def test_limits_that_are_given_are_held(cli: Cli, tmp_path: Path) -> None:
+    limits = tmp_path / "limits.json"
+    limits.write_text('{"max_params": 300000}')
+    done = cli("diagnose", ERA / "spec.json", "--constraints", limits)
+    assert "over-limit" not in done.out
+
+
+def test_bad_input_is_told(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text('{"name": "x"}')
+    done = cli("diagnose", path)
+    assert (done.status, done.out) == (2, "")
+    assert "blocks" in done.err
+
+
+def test_rules_are_listed_and_explained(cli: Cli) -> None:
+    listed = cli("rules").out
+    data = json.loads(cli("rules", "--format", "json").out)
+    assert [each["code"] for each in data] == list(RULES)
+    for code, rule in RULES.items():
+        assert f"\n{code} " in f"\n{listed}"
+        told = cli("rule", code).out
+        assert rule.source in told
+        assert rule.why in told
+
+
+def test_an_unknown_rule_is_told_with_the_nearest(cli: Cli) -> None:
+    done = cli("rule", "no-activatio")
+    assert done.status == 2
+    assert "did you mean no-activation?" in done.err
+
+
+def test_diagnosing_loads_nothing_heavy() -> None:
+    args = ["archsearch", "diagnose", str(EVA8 / "spec.json")]
+    code = (
+        f"import sys; sys.argv = {args!r}\n"
+        "from archsearch.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert "archsearch.diagnosis" in loaded
+    assert not loaded & {"torch", "optuna", "numpy", "pandas"}
+
+
+# What rules claim to have measured
+
+
+def differences(measured: Measured) -> list[float]:
+    """By seed, in points of accuracy: a variant's hold-out accuracy minus the base's."""
+    with (ROOT / measured.study / "ablations.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    base = {
+        row["seed"]: float(row["val_acc"]) for row in rows if row["variant"] == rows[0]["variant"]
+    }
+    return [
+        100 * (float(row["val_acc"]) - base[row["seed"]])
+        for row in rows
+        if row["variant"] == measured.variant
+    ]
+
+
+MEASURED = {code: rule.measured for code, rule in RULES.items() if rule.measured}
+
+
+@pytest.mark.parametrize("code", MEASURED)
+def test_what_a_rule_costs_is_what_was_measured(code: str) -> None:
+    measured = MEASURED[code]
+    found = differences(measured)
+    assert len(found) >= 2
+    sign = -1 if measured.points * sum(found) < 0 else 1  # a variant may mend what the rule finds
+    assert sign * sum(found) / len(found) == pytest.approx(measured.points, abs=0.006)

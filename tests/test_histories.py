@@ -1,0 +1,108 @@
+"""What training logs say: logs made up so that one thing is wrong with each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from archsearch.diagnosis.histories import Logged, history_findings, read_history
+from archsearch.diagnosis.recipes import step_sum
+from archsearch.diagnosis.rules import RULES
+from archsearch.errors import ArchsearchError, InputError
+from archsearch.recipe import Recipe, learning_rate
+from tests.conftest import ROOT
+
+
+def log(
+    scored: Sequence[float],
+    train: Sequence[float] | None = None,
+    lr: Sequence[float] | None = None,
+    loss: Sequence[float] | None = None,
+) -> list[Logged]:
+    return [
+        Logged(
+            i + 1,
+            train[i] if train else None,
+            scored[i],
+            loss[i] if loss else None,
+            lr[i] if lr else None,
+        )
+        for i in range(len(scored))
+    ]
+
+
+RISING = [0.3, 0.5, 0.6, 0.65, 0.7, 0.74, 0.77, 0.8, 0.83]
+LOGS = {
+    "diverged": [
+        log([0.4, 0.5, 0.1]),
+        log([0.1, 0.1, 0.11]),
+        log([0.3, 0.4], loss=[1.0, float("nan")]),
+    ],
+    "scored-on-training": [log([0.81234, 0.85678, 0.90002])],
+    "underfits": [log(RISING, [a - 0.04 for a in RISING])],
+    "overfits": [log(RISING, [a + 0.15 for a in RISING])],
+    "plateau": [log([0.3, 0.5, 0.6, 0.7, 0.701, 0.702, 0.7, 0.701, 0.702])],
+    "never-decayed": [log(RISING, lr=[0.1] * 9)],
+}
+SOUND = log(RISING, [a + 0.05 for a in RISING], lr=[0.1] * 8 + [0.001])
+
+
+@pytest.mark.parametrize("code", LOGS)
+def test_a_log_says_what_is_wrong(code: str) -> None:
+    for history in LOGS[code]:
+        assert code in {each.code for each in history_findings(history, 10)}
+    assert code not in {each.code for each in history_findings(SOUND, 10)}
+
+
+def test_every_rule_of_logs_has_an_example() -> None:
+    assert LOGS.keys() == {code for code, rule in RULES.items() if rule.subject == "history"}
+
+
+def test_accuracies_of_ten_thousand_or_of_five_thousand_images_are_no_training_images() -> None:
+    for images in (5_000, 10_000):
+        history = log([count / images for count in range(3_001, 3_009)])
+        assert "scored-on-training" not in {each.code for each in history_findings(history, 10)}
+
+
+def test_logs_are_read_with_shares_or_percentages(tmp_path: Path) -> None:
+    share, percent = tmp_path / "a.csv", tmp_path / "b.csv"
+    share.write_text("epoch,train_acc,val_acc,lr\n1,0.2,0.25,0.1\n2,0.4,0.45,0.01\n")
+    percent.write_text("epoch,train_acc,test_acc,lr\n1,20,25,0.1\n2,40,45,0.01\n")
+    one, two = read_history(share), read_history(percent)
+    assert [each.scored_acc for each in one] == pytest.approx([0.25, 0.45])
+    assert [each.scored_acc for each in two] == pytest.approx([0.25, 0.45])
+    assert [each.lr for each in two] == [0.1, 0.01]
+
+
+def test_archsearchs_own_histories_are_read() -> None:
+    for path in (ROOT / "studies" / "seeds").glob("*/seed-0/history.csv"):
+        assert len(read_history(path)) > 10
+    for path in (ROOT / "studies").glob("*/trials/*/final-0/history.csv"):
+        assert list(history_findings(read_history(path), 10)) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "needs rows"), ("epoch,loss\n1,2\n", "needs rows"), ("val_acc\nhigh\n", "is no number")],
+)
+def test_what_is_no_log_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=why):
+        read_history(path)
+
+
+def test_a_missing_log_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArchsearchError, match="cannot be read"):
+        read_history(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("kind", ["triangular", "cosine", "constant", "one_cycle"])
+def test_steps_add_up_as_step_by_step(kind: str) -> None:
+    recipe = Recipe.model_validate(
+        {"lr": 0.2, "momentum": 0.8, "epochs": 3, "batch_size": 500, "schedule": {"kind": kind}}
+    )
+    one_by_one = sum(learning_rate(recipe, step, 100) for step in range(300)) / (1 - 0.8)
+    assert step_sum(recipe) == pytest.approx(one_by_one, rel=0.05)
