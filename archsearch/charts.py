@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from archsearch import files
-from archsearch.evaluation import BINS, Evaluation, wilson
+from archsearch.evaluation import BINS, Evaluation
+from archsearch.interval import wilson
 from archsearch.results import Epoch
 
 # Okabe and Ito's colours, which the colour-blind can tell apart

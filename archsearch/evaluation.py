@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from archsearch.checkpoint import trained_weights
 from archsearch.data import Images
 from archsearch.device import Device
 from archsearch.errors import ArchsearchError, CheckpointError
+from archsearch.interval import Interval, wilson
 from archsearch.run_folder import RunFolder
 from archsearch.train import EVAL_BATCH
 
@@ -23,15 +23,6 @@ from archsearch.train import EVAL_BATCH
 
 BINS = 15
 """Of confidence, as in Guo et al. 2017, arXiv 1706.04599."""
-_Z_95 = 1.959963984540054
-"""95% of a normal distribution lie within this many standard deviations."""
-
-
-class Interval(NamedTuple):
-    """Both ends of a 95% interval."""
-
-    low: float
-    high: float
 
 
 class Bin(NamedTuple):
@@ -178,16 +169,6 @@ def calibration(confidence_N: Tensor, right_N: Tensor) -> tuple[Bin, ...]:
         )
         for i, count in enumerate(counts)
     )
-
-
-def wilson(right: int, count: int) -> Interval:
-    """The 95% interval of a share (Wilson 1927); 0 to 1 where nothing was counted."""
-    if not count:
-        return Interval(0.0, 1.0)
-    share, z2 = right / count, _Z_95**2 / count
-    middle = (share + z2 / 2) / (1 + z2)
-    half = _Z_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count)) / (1 + z2)
-    return Interval(max(0.0, middle - half), min(1.0, middle + half))
 
 
 def _mistakes(labels_N: Tensor, predicted_N: Tensor, confidence_N: Tensor) -> tuple[Mistake, ...]:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from archsearch import files
 from archsearch.errors import one_line
 from archsearch.evaluation import Bin, Evaluation, Mistake
@@ -20,6 +24,8 @@ Split = Literal["test", "holdout"]
 SPLIT_NAMES: Mapping[Split, str] = {"test": "test", "holdout": "hold-out"}
 MISTAKES_TOLD = 25
 """In `evaluation.json`; `mistakes.csv` has all."""
+PIXELS = "mistakes_pixels.png"
+"""The images of those told, as they are, side by side: for a page to show."""
 CONFUSIONS_SHOWN = 3
 
 
@@ -221,6 +227,26 @@ def write_files(folder: Path, report: Report) -> tuple[str, ...]:
     for name, (columns, rows) in tables.items():
         files.write_csv(folder / name, columns, rows)
     return ("evaluation.json", "log.txt", *tables)
+
+
+def write_pixels(folder: Path, report: Report, pixels: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Write the images of the mistakes that `evaluation.json` tells; the name of the file, if any.
+
+    Args:
+        folder: where to.
+        report: of the evaluation.
+        pixels: of all evaluated images, (N, H, W, C).
+
+    Raises:
+        ArchsearchError: the file cannot be written.
+    """
+    told = report.evaluation.mistakes[:MISTAKES_TOLD]
+    if not told:
+        return ()
+    strip = np.concatenate([pixels[mistake.image] for mistake in told], axis=1)
+    with files.replacing(folder / PIXELS) as temporary:
+        Image.fromarray(strip).save(temporary, format="png")
+    return (PIXELS,)
 
 
 _CLASS_COLUMNS = ("class", "images", "right", "accuracy", "low", "high")

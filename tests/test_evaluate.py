@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from archsearch import checkpoint, shapes
@@ -21,7 +22,9 @@ from archsearch.cli import main
 from archsearch.data import holdout, load
 from archsearch.device import choose
 from archsearch.errors import ArchsearchError
-from archsearch.evaluation import Interval, answers, calibration, evaluate, trained, wilson
+from archsearch.evaluation import answers, calibration, evaluate, trained
+from archsearch.evaluation_view import PIXELS
+from archsearch.interval import Interval, wilson
 from archsearch.run_folder import read
 from archsearch.train import evaluate as score
 from tests.conftest import Cli
@@ -234,7 +237,7 @@ def test_the_command_gives_the_same_accuracy_as_training_and_every_file(
     assert "\x1b" not in done.out
     assert "[bold]x\\nred" in done.out
     out = run / "evaluation"
-    names = {"evaluation.json", "log.txt", *TABLES, *CHARTS}
+    names = {"evaluation.json", "log.txt", PIXELS, *TABLES, *CHARTS}
     assert {path.name for path in out.iterdir()} == names
     found = json.loads((out / "evaluation.json").read_text())
     assert found["accuracy"] == noted == found["test_acc_after_training"]
@@ -255,6 +258,18 @@ def test_json_on_standard_output_is_the_file(run: Path, cli: Cli, tmp_path: Path
     assert done.status == 0
     assert done.out == (tmp_path / "o" / "evaluation.json").read_text()
     assert not (run / "evaluation").exists()
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_the_pixels_kept_are_those_of_the_mistakes_told_in_their_order(run: Path, cli: Cli) -> None:
+    assert cli("evaluate", run, "--device", "cpu").status == 0
+    told = json.loads((run / "evaluation" / "evaluation.json").read_text())["mistakes"]
+    test = load("shapes", None).test.pixels
+    with Image.open(run / "evaluation" / PIXELS) as strip:
+        assert strip.size == (32 * len(told), 32)
+        for i, mistake in enumerate(told):
+            tile = strip.crop((32 * i, 0, 32 * i + 32, 32))
+            assert tile.tobytes() == test[mistake["image"]].numpy().tobytes()
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -296,7 +311,7 @@ def test_without_matplotlib_the_tables_are_written(run: Path, cli: Cli) -> None:
     assert done.status == 0
     assert "pip install 'archsearch[charts]'" in done.err
     assert {path.name for path in (run / "evaluation").iterdir()} == {
-        "evaluation.json", "log.txt", *TABLES,
+        "evaluation.json", "log.txt", PIXELS, *TABLES,
     }  # fmt: skip
 
 

@@ -70,6 +70,20 @@ def test_a_searchs_readme_tells_its_finalists_as_the_leaderboard_has_them(folder
             assert told in text
 
 
+def test_a_finalists_evaluation_is_of_the_network_and_ends_as_the_leaderboard_has_it() -> None:
+    told = {
+        row["spec_hash"]: float(row["test_acc"])
+        for row in read_csv(STUDIES / "cifar10-200k" / "leaderboard.csv")
+        if row["test_acc"]
+    }
+    paths = STUDIES.glob("cifar10-200k/trials/*/final-0/evaluation/evaluation.json")
+    found = [json.loads(path.read_text()) for path in paths]
+    assert {each["spec_hash"]: each["accuracy"] for each in found} == told
+    for each in found:
+        right = sum(row[i] for i, row in enumerate(each["confusion"]))
+        assert right == round(each["accuracy"] * each["images"])
+
+
 RECORDS = sorted((ROOT / "studies" / "records").glob("*/seed-*"))
 
 

@@ -13,6 +13,7 @@ from archsearch.cli.evaluate import evaluate
 from archsearch.cli.export import export
 from archsearch.cli.import_ import import_
 from archsearch.cli.leaderboard import leaderboard
+from archsearch.cli.report import report
 from archsearch.cli.rules import rule, rules
 from archsearch.cli.schema import schema
 from archsearch.cli.search import search
@@ -36,6 +37,7 @@ app.command()(doctor)
 app.command()(train)
 app.command()(evaluate)
 app.command()(leaderboard)
+app.command()(report)
 app.command()(diagnose)
 app.command()(rules)
 app.command()(rule)

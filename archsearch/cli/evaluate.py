@@ -69,7 +69,11 @@ def evaluate(
     report = _report(found, trainer, images, split)
 
     folder = out or run / ("evaluation" if split is Split.test else "evaluation-holdout")
-    written = view.write_files(folder, report) + _draw(folder, report, images)
+    written = (
+        *view.write_files(folder, report),
+        *view.write_pixels(folder, report, images.pixels.numpy()),
+        *_draw(folder, report, images),
+    )
     if output is TableOrJson.json:
         sys.stdout.write(json.dumps(view.data(report), indent=2) + "\n")
     else:

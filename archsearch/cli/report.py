@@ -1,0 +1,39 @@
+"""`archsearch report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to; DIR/report.html else.")
+    ] = None,
+) -> None:
+    """Write a study as one HTML page to send to a colleague: no network, no other file.
+
+    Reads the folder's files; the study's database is not needed.
+    Exit status: 0, or 2 where this is no study folder.
+    """
+    from archsearch import files
+    from archsearch.errors import ArchsearchError, one_line
+
+    try:
+        from archsearch.report.page import html
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "plotly":
+            raise
+        raise ArchsearchError("a report needs plotly: pip install 'archsearch[report]'") from error
+    from archsearch.report.facts import read_facts
+
+    path = out or folder / "report.html"
+    text = html(read_facts(folder))
+    files.write_text(path, text)
+    size = len(text.encode()) / 1e6
+    sys.stdout.write(f"{one_line(str(path))}  {size:.1f} MB\n")
+    raise typer.Exit(0)

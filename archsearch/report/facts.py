@@ -1,0 +1,244 @@
+"""All that a report tells of a study, read from its folder; its database is not needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from archsearch.analyze import Analysis, analyze
+from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line
+from archsearch.parse import from_json, read_text
+from archsearch.report.records import (
+    MAX_TRIALS,
+    EpochRow,
+    Evaluation,
+    PublicSolution,
+    Rejection,
+    Row,
+    Run,
+    read_rows,
+)
+from archsearch.spec import Spec
+from archsearch.study import Study, StudyFolder, load_study
+
+MAX_FINAL_RUNS = 20
+"""Of one finalist; the page shows the first."""
+_FINAL = re.compile(r"final-(\d{1,7})", re.ASCII)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Why something is not told, in a sentence that says what would bring it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final:
+    """A finalist's training on all training images, by one seed.
+
+    Attributes:
+        folder: of the run.
+        recipe: `recipe.json`, as it is written.
+        pixels: the images of the mistakes that the evaluation tells, side by side; None where
+            they were not kept.
+    """
+
+    folder: Path
+    seed: int
+    run: Run | Absent
+    recipe: str | Absent
+    history: tuple[EpochRow, ...] | Absent
+    evaluation: Evaluation | Absent
+    pixels: Path | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalist:
+    """A network with a page of its own.
+
+    Attributes:
+        folder: of the trial.
+        analysis: of its spec.
+        finals: by seed; empty where it was not trained on all images.
+    """
+
+    row: Row
+    folder: Path
+    analysis: Analysis | Absent
+    finals: tuple[Final, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A study.
+
+    Attributes:
+        rows: the leaderboard, in its order.
+        curves: epochs of the search that the hold-out scored, by spec_hash; of the trials whose
+            history is there.
+        finalists: those that were tested; before any was, the best so far.
+        public: what others have published, where it is of the same images.
+    """
+
+    folder: Path
+    study: Study
+    rows: tuple[Row, ...]
+    rejections: tuple[Rejection, ...] | Absent
+    curves: Mapping[str, tuple[EpochRow, ...]]
+    finalists: tuple[Finalist, ...]
+    public: tuple[PublicSolution, ...]
+
+    def of(self, status: str) -> tuple[Row, ...]:
+        """The rows of one status."""
+        return tuple(row for row in self.rows if row.status == status)
+
+    @property
+    def tested(self) -> tuple[Row, ...]:
+        """The finalists' rows, best first as they were ranked."""
+        return tuple(row for row in self.rows if row.test_acc is not None)
+
+
+def read_facts(path: Path) -> Facts:
+    """What a study's folder holds.
+
+    Raises:
+        InputError: `study.toml` or the leaderboard has problems.
+        ArchsearchError: this is no study folder, or a file cannot be read.
+    """
+    folder = StudyFolder(path)
+    name = one_line(str(path))
+    if not folder.study.is_file():
+        raise StudyError(f"{name}: holds no study.toml; give a folder that archsearch search wrote")
+    study = load_study(str(folder.study))
+    if not folder.leaderboard.is_file():
+        raise StudyError(
+            f"{name}: holds no leaderboard.csv: no network has ended yet; "
+            "run the search again, it goes on where it stopped"
+        )
+    rows = read_rows(Row, folder.leaderboard, MAX_TRIALS)
+    _refuse_twins(rows, folder.leaderboard)
+    curves = {row.spec_hash: _scored(folder.trial(row.spec_hash)) for row in rows if row.epochs}
+    tested = [row for row in rows if row.test_acc is not None]
+    leading = tested or [row for row in rows if row.status == "trained"][: study.finalists]
+    return Facts(
+        folder=path,
+        study=study,
+        rows=rows,
+        rejections=_part(
+            folder.rejections,
+            lambda file: read_rows(Rejection, file),
+            "the search writes it; a search that rejected nothing has none",
+        ),
+        curves={spec_hash: curve for spec_hash, curve in curves.items() if curve},
+        finalists=tuple(_finalist(row, folder.trial(row.spec_hash)) for row in leading),
+        public=public_solutions() if study.dataset == "cifar10" else (),
+    )
+
+
+def _refuse_twins(rows: tuple[Row, ...], path: Path) -> None:
+    seen: set[str] = set()
+    for row in rows:
+        if row.spec_hash in seen:
+            message = "is there twice; archsearch trains no network twice: remove one of the rows"
+            raise InputError(str(path), [Problem(row.spec_hash[:12], "twice", message)])
+        seen.add(row.spec_hash)
+
+
+def public_solutions() -> tuple[PublicSolution, ...]:
+    """What others have published for CIFAR-10 within 200,000 parameters, most accurate first."""
+    with resources.as_file(resources.files(__package__) / "public_solutions.csv") as path:
+        return read_rows(PublicSolution, path)
+
+
+def _finalist(row: Row, folder: Path) -> Finalist:
+    return Finalist(
+        row=row,
+        folder=folder,
+        analysis=_part(
+            folder / "spec.json",
+            lambda file: _of_network(file, row.spec_hash),
+            "the search writes it",
+        ),
+        finals=_finals(folder, row.spec_hash),
+    )
+
+
+def _of_network(path: Path, spec_hash: str) -> Analysis:
+    found = analyze(from_json(Spec, read_text(str(path)), path.name))
+    if found.spec_hash != spec_hash:
+        raise ArchsearchError("is of another network than the leaderboard's row")
+    return found
+
+
+def _finals(folder: Path, spec_hash: str) -> tuple[Final, ...]:
+    try:
+        found = {int(name[1]): p for p in folder.iterdir() if (name := _FINAL.fullmatch(p.name))}
+    except OSError:
+        return ()
+    return tuple(_final(found[seed], seed, spec_hash) for seed in sorted(found)[:MAX_FINAL_RUNS])
+
+
+def _final(folder: Path, seed: int, spec_hash: str) -> Final:
+    pixels = folder / "evaluation" / "mistakes_pixels.png"
+    evaluate = f"`archsearch evaluate {one_line(str(folder))}` writes it"
+    return Final(
+        folder=folder,
+        seed=seed,
+        run=_part(folder / "run.json", lambda file: _json(Run, file), "the search writes it"),
+        recipe=_part(folder / "recipe.json", _text, "the search writes it"),
+        history=_history(folder / "history.csv"),
+        evaluation=_part(
+            folder / "evaluation" / "evaluation.json",
+            lambda file: _evaluation(file, spec_hash),
+            evaluate,
+        ),
+        pixels=pixels if pixels.is_file() else None,
+    )
+
+
+def _evaluation(path: Path, spec_hash: str) -> Evaluation:
+    found = _json(Evaluation, path)
+    if found.spec_hash != spec_hash:
+        raise ArchsearchError("is of another network than the leaderboard's row")
+    return found
+
+
+Model = TypeVar("Model", Run, Evaluation)
+
+
+def _json(model: type[Model], path: Path) -> Model:
+    return from_json(model, _text(path), path.name)
+
+
+def _text(path: Path) -> str:
+    return read_text(str(path))
+
+
+def _scored(folder: Path) -> tuple[EpochRow, ...]:
+    """The epochs of a trial that the hold-out scored."""
+    history = _history(folder / "history.csv")
+    if isinstance(history, Absent):
+        return ()
+    return tuple(epoch for epoch in history if epoch.val_acc is not None)
+
+
+def _history(path: Path) -> tuple[EpochRow, ...] | Absent:
+    return _part(path, lambda file: read_rows(EpochRow, file), "training writes it")
+
+
+def _part(path: Path, read: Callable[[Path], T], remedy: str) -> T | Absent:
+    """A file that a page can do without."""
+    name = one_line("/".join(path.parts[-4:]))
+    if not path.is_file():
+        return Absent(f"{name} is not there; {remedy}.")
+    try:
+        return read(path)
+    except ArchsearchError as error:
+        return Absent(f"{name} cannot be used: {one_line(str(error))[:300]}; {remedy}.")

@@ -1,0 +1,100 @@
+"""Which knobs of a search space tell its best networks from the rest."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import optuna
+
+from archsearch.errors import ArchsearchError
+from archsearch.propose import distributions
+from archsearch.report.facts import Absent, Facts
+from archsearch.report.records import Row
+from archsearch.settings import AnySpace, filled, knob_choices
+
+FEWEST = 10
+"""Networks that were trained to their end, below which no share is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """Shares that add up to one, the largest first; over how many networks."""
+
+    shares: tuple[tuple[str, float], ...]
+    networks: int
+
+
+def importance(facts: Facts) -> Importance | Absent:
+    """Knobs by PED-ANOVA, of the networks that were trained to their end.
+
+    Source: Watanabe, Bansal, Hutter, "PED-ANOVA", IJCAI 2023.
+    """
+    trained = [row for row in facts.rows if row.status == "trained" and row.val_acc is not None]
+    if trained and not any(row.knobs for row in trained):
+        return Absent(
+            "leaderboard.csv has no column knobs, which this is worked out from: it was written "
+            "by an older archsearch. Where study.db is still there, "
+            "`archsearch search` with the same arguments writes it anew."
+        )
+    if len(trained) < FEWEST:
+        return Absent(
+            f"{len(trained)} networks were trained to their end; "
+            f"shares of knobs are worked out from {FEWEST} on."
+        )
+    try:
+        settings = [_setting(facts.study.space, row) for row in trained]
+    except ArchsearchError as error:
+        return Absent(f"The column knobs of leaderboard.csv cannot be used: {error}.")
+    shares = _ped_anova(facts, settings, [row.val_acc or 0.0 for row in trained])
+    if not shares:
+        return Absent("No knob differs among the networks that were trained to their end.")
+    return Importance(shares, len(trained))
+
+
+def _setting(space: AnySpace, row: Row) -> dict[str, int | str]:
+    """Every knob of a row, as the space has it.
+
+    Raises:
+        ArchsearchError: the cell is no setting of the space.
+    """
+    choices = knob_choices(space)
+    told: dict[str, int | str] = {}
+    for part in row.knobs.split():
+        name, _, text = part.partition("=")
+        by_text = {str(value): value for value in choices.get(name, ())}
+        if text not in by_text:
+            raise ArchsearchError(f"trial {row.trial} has {part[:80]!r}, which the space has not")
+        told[name] = by_text[text]
+    try:
+        return filled(space, told)
+    except KeyError as error:
+        raise ArchsearchError(f"trial {row.trial} has no {error.args[0]}") from error
+
+
+def _ped_anova(
+    facts: Facts, settings: Sequence[dict[str, int | str]], values: Sequence[float]
+) -> tuple[tuple[str, float], ...]:
+    every = distributions(facts.study.space)
+    varied = {
+        name: distribution
+        for name, distribution in every.items()
+        if len({setting[name] for setting in settings}) > 1
+    }
+    if not varied or len(set(values)) < 2:
+        return ()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction="maximize")
+    study.add_trials([
+        optuna.trial.create_trial(
+            params={name: setting[name] for name in varied}, distributions=varied, value=value
+        )
+        for setting, value in zip(settings, values, strict=True)
+    ])  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        found = optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+        )
+    return tuple(sorted(found.items(), key=lambda item: -item[1]))

@@ -1,0 +1,62 @@
+"""How a report puts figures into words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from archsearch.report.records import Row
+from archsearch.wording import axes_text
+
+TEST_IMAGES: Mapping[str, int] = {"cifar10": 10_000, "shapes": 1_000}
+HELD_OUT: Mapping[str, int] = {"cifar10": 5_000, "shapes": 500}
+
+
+def share(value: float | None) -> str:
+    """A share in percent; none where there is none."""
+    return "none" if value is None else f"{value:.2%}"
+
+
+def plural(count: int, word: str) -> str:
+    """A count and what is counted.
+
+    >>> plural(1, "network"), plural(1200, "network")
+    ('1 network', '1,200 networks')
+    """
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """A list in a sentence.
+
+    >>> joined(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def mark(row: Row) -> str:
+    """What a network is called: the start of its spec_hash."""
+    return row.spec_hash[:12]
+
+
+def field(row: Row) -> str:
+    """The receptive field of a row."""
+    return axes_text(row.receptive_field)
+
+
+def made_on(rows: Iterable[Row]) -> str:
+    """The images, machine, precision, version, seeds and runs behind figures of these rows."""
+    named = {
+        "": ("dataset", "device", "precision"),
+        "torch ": ("torch_version",),
+        "seed ": ("seed",),
+    }
+    listed = list(rows)
+    parts = []
+    for before, columns in named.items():
+        for column in columns:
+            values = sorted({value for row in listed if (value := getattr(row, column))})
+            if values:
+                more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+                parts.append(f"{before}{', '.join(values[:3])}{more}")
+    return "; ".join([*parts, "one training a network"])
