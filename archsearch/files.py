@@ -142,15 +142,22 @@ def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
         raise unwritable(path, error) from error
 
 
+MAX_CSV_BYTES = 64 << 20
+"""A search of a thousand trials leaves a few megabytes."""
+
+
 def read_csv(path: Path) -> list[dict[str, str]]:
     """A CSV's rows, as text.
 
     Raises:
-        ArchsearchError: there is none, or it cannot be read.
+        ArchsearchError: there is none, it cannot be read, or it is larger than `MAX_CSV_BYTES`.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            text = file.read(MAX_CSV_BYTES + 1)  # of a pipe no size is known before
+        if len(text) > MAX_CSV_BYTES:
+            raise ArchsearchError(f"{path}: larger than {MAX_CSV_BYTES >> 20} MiB: not ours")
+        return list(csv.DictReader(io.StringIO(text, newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ArchsearchError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -42,10 +43,9 @@ def score(
 
 def pareto_front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
     """Which rows no other row beats: at most as high in every column, and lower in one."""
-    return [
-        not any(
-            other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
-            for other in costs
-        )
-        for mine in costs
-    ]
+    front: list[tuple[float, ...]] = []
+    for mine in sorted(set(costs)):  # what beats a row comes before it, and is itself on the front
+        if not any(all(map(operator.le, other, mine)) for other in front):
+            front.append(mine)
+    on_front = set(front)
+    return [mine in on_front for mine in costs]

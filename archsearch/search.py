@@ -205,8 +205,9 @@ class _Driver:
     def _start(self) -> _Running:
         trial = self.study.ask(distributions(self.config.space))
         analysis = self._analysis(trial.number)
+        trial.set_user_attr("verdict", "accepted")  # others cost no trial
         trial.set_user_attr("params", analysis.params)
-        trial.set_user_attr("receptive_field", list(analysis.receptive_field))
+        trial.set_user_attr("receptive_field", axes(analysis.receptive_field))
         trial.set_user_attr("macs", analysis.macs)
         for name, excess in _excess(analysis, self.config.constraints).items():
             trial.set_constraint(name, excess)

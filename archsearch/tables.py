@@ -1,8 +1,8 @@
-"""Verdicts and leaderboards as pages."""
+"""Verdicts as pages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from archsearch.constraints import Verdict
 from archsearch.errors import one_line
@@ -129,66 +129,3 @@ def _window_cells(row: Row) -> Iterator[str]:
 
 def _depth(place: str) -> int:
     return place.count(".body.") + place.count(".branches.")
-
-
-_LEADERBOARD = {
-    "rank": "rank",
-    "trial": "trial",
-    "spec_hash": "network",
-    "status": "status",
-    "val_acc": "hold-out %",
-    "test_acc": "test %",
-    "params": "params",
-    "receptive_field": "RF",
-    "macs": "MMACs",
-    "epochs": "epochs",
-    "train_seconds": "seconds",
-}
-
-
-def leaderboard_page(rows: Sequence[Mapping[str, str]]) -> Page:
-    """A leaderboard's main columns; what every row shares stands below."""
-    left = frozenset(i for i, name in enumerate(_LEADERBOARD) if name in ("spec_hash", "status"))
-    cells = [[one_line(_cell(column, row)) for column in _LEADERBOARD] for row in rows]
-    tested = frozenset(i for i, row in enumerate(rows) if row.get("test_acc"))
-    grid = Grid(cells, left, tuple(_LEADERBOARD.values()), tested)
-    return [grid, Line(one_line(_shared(rows)), "dim")]
-
-
-def _cell(column: str, row: Mapping[str, str]) -> str:
-    value = row.get(column) or ""
-    try:
-        match column:
-            case "spec_hash":
-                return value[:12]
-            case "val_acc":
-                return f"{100 * float(value):.2f}" if value else ""
-            case "test_acc":
-                return _test_accuracy(value, row)
-            case "params":
-                return f"{int(value):,}"
-            case "macs":
-                return f"{int(value) / 1e6:.1f}"
-            case "train_seconds":
-                return f"{float(value):.0f}" if value else ""
-            case _:
-                return value
-    except ValueError:
-        return value
-
-
-def _test_accuracy(value: str, row: Mapping[str, str]) -> str:
-    if not value:
-        return ""
-    spread = row.get("test_acc_std")
-    return f"{100 * float(value):.2f}" + (f" ± {100 * float(spread):.2f}" if spread else "")
-
-
-def _shared(rows: Sequence[Mapping[str, str]]) -> str:
-    """The data set, machine and seed behind the figures."""
-    parts = []
-    for column in ("dataset", "device", "precision", "seed", "torch_version"):
-        values = sorted({value for row in rows if (value := row.get(column))})
-        if values:
-            parts.append(f"{column.replace('_version', '')} {', '.join(values)}")
-    return "; ".join(parts)

@@ -2,9 +2,9 @@
 
 Run: python benchmarks/search_quality.py STUDY BASELINE [--target 0.85]
 
-Reads what two searches left (leaderboard.csv, histories; study.db for the knobs, where it is
-kept) and trains nothing. BASELINE drew at random and pruned nothing, so that its curves are whole:
-how early epochs rank, and whom a pruner would have stopped, is read from them.
+Reads what two searches left (leaderboard.csv, histories) and trains nothing. BASELINE drew at
+random and pruned nothing, so that its curves are whole: how early epochs rank, and whom a pruner
+would have stopped, is read from them.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from archsearch.accounting import share_of
 from archsearch.analyze import analyze
 from archsearch.errors import ArchsearchError
 from archsearch.files import read_csv
+from archsearch.report.facts import Absent, read_facts
+from archsearch.report.knobs import importance
 from archsearch.settings import filled, spec_of
 from archsearch.study import Study, StudyFolder, load_study
 
@@ -205,13 +207,13 @@ def replayed(trials: list[Trial], pruner: BasePruner) -> dict[int, int]:
 def knob_rows(folder: Path) -> Sequence[tuple[str, ...]]:
     """Knobs by PED-ANOVA: how much each tells the best tenth from the rest; most first.
 
-    Source: Watanabe, Bansal, Hutter, "PED-ANOVA", IJCAI 2023.
+    Raises:
+        ArchsearchError: the study cannot be read, or says nothing of its knobs.
     """
-    study = optuna.load_study(study_name=None, storage=StudyFolder(folder).storage)
-    found = optuna.importance.get_param_importances(
-        study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
-    )
-    return [(name, f"{share:.2f}") for name, share in found.items()]
+    found = importance(read_facts(folder))
+    if isinstance(found, Absent):
+        raise ArchsearchError(f"{folder}: {found.why}")
+    return [(name, f"{share:.2f}") for name, share in found.shares]
 
 
 def main() -> None:
@@ -253,9 +255,8 @@ def main() -> None:
             1,
         ),
     ]
-    if (given.baseline / "study.db").is_file():
-        parts += ["\n## Which knobs tell its best tenth apart (PED-ANOVA)\n"]
-        parts += table(("knob", "share"), knob_rows(given.baseline)[:BEST], 1)
+    parts += ["\n## Which knobs tell its best tenth apart (PED-ANOVA)\n"]
+    parts += table(("knob", "share"), knob_rows(given.baseline)[:BEST], 1)
     print("\n".join(parts))
 
 

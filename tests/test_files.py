@@ -208,3 +208,14 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
         files.locked(tmp_path / "file" / "study"),
     ):
         pass
+
+
+def test_a_csv_that_is_too_large_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.csv"
+    path.write_text("a,b\n" + "1,2\n" * 100)
+    assert len(files.read_csv(path)) == 100
+    monkeypatch.setattr(files, "MAX_CSV_BYTES", 200)
+    with pytest.raises(ArchsearchError, match="larger than"):
+        files.read_csv(path)

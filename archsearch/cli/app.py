@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from archsearch import __version__
+from archsearch.cli.dashboard import dashboard
 from archsearch.cli.diagnose import diagnose
 from archsearch.cli.doctor import doctor
 from archsearch.cli.evaluate import evaluate
@@ -41,6 +42,7 @@ app.command()(report)
 app.command()(diagnose)
 app.command()(rules)
 app.command()(rule)
+app.command()(dashboard)
 app.command("import")(import_)
 app.command()(schema)
 app.command()(export)

@@ -215,7 +215,7 @@ def _search(
             soft_wrap=True,
         )
         return 130
-    print_leaderboard(folder.leaderboard)
+    print_leaderboard(folder.path)
     if isinstance(config.space, Neighbourhood) and (gain := status(folder, storage).gain):
         show(gain_page(gain))
     reached = [entry for entry in entries if entry.reached_target]

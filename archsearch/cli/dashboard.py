@@ -1,0 +1,58 @@
+"""`archsearch dashboard`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archsearch.cli import EXIT_INTERRUPTED
+
+
+def dashboard(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Listen there instead of 127.0.0.1: others can look."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The Optuna database that the search was given."),
+    ] = None,
+) -> None:
+    """Look at a study in optuna-dashboard, also while it is searched; nothing can be changed.
+
+    Exit status: 130 when Ctrl-C ends it, 2 where there is nothing to show.
+    """
+    from importlib.util import find_spec
+
+    from archsearch.cli.interrupts import cleanly_then_at_once
+    from archsearch.errors import ArchsearchError, StudyError
+    from archsearch.status import read_study
+    from archsearch.study import StudyFolder
+
+    if not find_spec("optuna_dashboard"):
+        raise ArchsearchError(
+            "the dashboard needs optuna-dashboard: pip install 'archsearch[dashboard]'"
+        )
+    study = StudyFolder(folder)
+    config = read_study(study)
+    if storage is None and not (folder / "study.db").is_file():
+        raise StudyError(
+            f"{folder}: has no study.db: give --storage if the search had one, or see what it "
+            f"found with archsearch leaderboard {folder}"
+        )
+    from archsearch.dashboard import LOOPBACK, open_dashboard
+
+    with suppress(KeyboardInterrupt), cleanly_then_at_once():
+        server, address = open_dashboard(study, config.name, storage, host or LOOPBACK, port)
+        if host and host != LOOPBACK:
+            sys.stderr.write(f"warning: whoever reaches {host} can look at this study\n")
+        sys.stderr.write(f"{address}  (read-only; Ctrl-C ends it)\n")
+        with server:
+            server.serve_forever()
+    raise typer.Exit(EXIT_INTERRUPTED)
