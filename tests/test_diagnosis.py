@@ -119,6 +119,43 @@ def test_a_rule_finds_what_it_is_about_and_no_other(code: str) -> None:
     assert code not in codes(without)
 
 
+def inverted(out: int, wide: int, stride: int = 1) -> list[Json]:
+    """An inverted residual's body (MobileNetV2): its last convolution is linear."""
+    return [
+        conv(wide, kernel_size=1),
+        conv(wide, groups="depthwise", stride=stride),
+        conv(out, kernel_size=1, activation=None),
+    ]
+
+
+PRE: list[Json] = [
+    {"op": "norm"},
+    {"op": "activation"},
+    conv(16, norm=None, activation=None),
+    {"op": "norm"},
+    {"op": "activation"},
+    conv(16, norm=None, activation=None),
+]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [conv(16), *inverted(16, 64, 2), {"op": "residual", "body": inverted(16, 64)}, conv(32)],
+        [conv(16), *inverted(8, 64, 2), *inverted(8, 64)],
+        [conv(16, norm=None, activation=None), *({"op": "residual", "body": PRE} for _ in "ab")],
+        [conv(16), {"op": "residual", "body": [conv(32, stride=2), conv(32, activation=None)]}],
+        [conv(16), {"op": "squeeze_excite"}, conv(16, norm="group")],
+        [conv(16), {"op": "parallel", "branches": [[conv(8)], [conv(8)]]}, conv(16)],
+    ],
+    ids=["mobilenet-v2", "linear bottlenecks", "pre-activation", "resnet", "gates", "branches"],
+)
+def test_good_ways_to_build_are_not_warned_of(layers: list[Json]) -> None:
+    head = ({"op": "norm"}, {"op": "activation"}, GAP, LINEAR)
+    found = codes(of(*layers, head=head))
+    assert not {"no-activation", "no-norm", "skipped-cells", "linear-network"} & found.keys()
+
+
 @pytest.mark.parametrize("code", WITH_AND_WITHOUT)
 def test_a_mend_mends(code: str) -> None:
     spec, _ = WITH_AND_WITHOUT[code]

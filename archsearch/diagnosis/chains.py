@@ -48,7 +48,8 @@ def links(trunk: Trunk) -> list[Link]:
     """Every pair of weighted operations that follow on one another, on every path.
 
     What a residual adds up counts as neither: its sum begins a path anew. The parts of one
-    depthwise-separable convolution are no pair.
+    depthwise-separable convolution are no pair, nor are 1x1 convolutions that narrow and widen
+    again: a linear bottleneck (Sandler et al., "MobileNetV2", CVPR 2018, arXiv 1801.04381).
     """
     found: list[Link] = []
     _follow(trunk, None, found)
@@ -62,7 +63,7 @@ def _follow(trunk: Trunk, at: _Pending | None, found: list[Link]) -> _Pending | 
                 _follow(branch, at, found)
             at = None
         elif isinstance(node.op, _WEIGHTED):
-            if at and not _separable(at.node, node):
+            if at and not _is_one(at.node, node):
                 found.append(Link(at.node, node, at.activated, at.normed))
             at = _Pending(node)
         elif at and (isinstance(node.op, _NONLINEAR) or _is_max(node.op)):
@@ -76,15 +77,15 @@ def _is_max(op: ops.Op) -> bool:
     return isinstance(op, ops.Pool2d) and op.kind == "max"
 
 
-def _separable(first: Node, second: Node) -> bool:
-    """A depthwise convolution and the pointwise one that goes with it."""
+def _is_one(first: Node, second: Node) -> bool:
+    """Whether two convolutions are one in two parts: by place and channel, or by a narrow map."""
     one, two = first.op, second.op
-    return (
-        isinstance(one, ops.Conv2d)
-        and isinstance(two, ops.Conv2d)
-        and one.groups == one.in_channels > 1
-        and two.kernel_size == (1, 1)
-    )
+    if not isinstance(one, ops.Conv2d) or not isinstance(two, ops.Conv2d):
+        return False
+    if two.kernel_size != (1, 1):
+        return False
+    narrow = one.out_channels < min(one.in_channels, two.out_channels)
+    return _is_depthwise(one) or (one.kernel_size == (1, 1) and narrow)
 
 
 def linear_network(analysis: Analysis) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ RULES: dict[str, Rule] = {
         "two convolutions without an activation (or max pool) between",
         "Two linear maps in a row are one: the first costs parameters and MACs, and adds no "
         "function that the second could not be. Left alone: the parts of a depthwise-separable "
-        "convolution, and what a residual adds up.",
+        "convolution, linear bottlenecks, and what a residual adds up.",
         'Goodfellow, Bengio, Courville, "Deep Learning", MIT Press 2016, chapter 6',
     ),
     "no-norm": Rule(
