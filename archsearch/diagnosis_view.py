@@ -12,6 +12,7 @@ from archsearch.diagnosis.fix import Applied
 from archsearch.diagnosis.rules import LEVELS, RULES, Level, Rule
 from archsearch.errors import one_line
 from archsearch.page import Grid, Line, Page
+from archsearch.verdict_json import axes_data
 from archsearch.wording import axes_text
 
 _STYLES: dict[Level, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
@@ -73,7 +74,7 @@ def diagnosis_data(
         "spec_hash": analysis.spec_hash,
         "params": analysis.params,
         "macs": analysis.macs,
-        "receptive_field": axes_text(analysis.receptive_field),
+        "receptive_field": axes_data(analysis.receptive_field),
         "failed": diagnosis.failed,
         "findings": [
             {

@@ -95,17 +95,19 @@ def mend(
     kept = [search.at({}, search.totals)]
     best = kept[0]
     left = _MOST_LAYERS // sum(1 for _ in resolve(space.base).nodes())
+    of_one = sum(len(knob.choices) - 1 for knob in knobs_of(space.base).values())
     for _ in range(space.max_edits):
         if not best.distance:
             break
-        tried = list(islice(search.one_more(kept), left))
+        # Half of what is left, so that later edits have their turn; at least all of one setting.
+        tried = list(islice(search.one_more(kept), min(left, max(of_one, left // 2))))
         left -= len(tried)
         kept = sorted(filter(None, tried), key=_order)[:_KEPT]
         best = min([best, *kept], key=_order)
         within = (at for at in kept if not at.distance)
         best = next((at for at in within if sound(search.spec_of(at))), best)
     if best.distance:
-        raise HopelessSpaceError(_hopeless(space, search, best))
+        raise HopelessSpaceError(_hopeless(space, search, best, cut_short=not left))
     return needed(space, dict(best.edits))
 
 
@@ -183,14 +185,15 @@ def _factor(one: int, other: int) -> float:
     return abs(math.log(max(1, one) / max(1, other)))
 
 
-def _hopeless(space: Neighbourhood, search: _Search, best: _At) -> str:
+def _hopeless(space: Neighbourhood, search: _Search, best: _At, *, cut_short: bool) -> str:
     def told(totals: Totals) -> str:
         return "; ".join(broken.message for broken in violations(totals, search.rules))
 
     broken = ", ".join(broken.rule for broken in violations(best.totals, search.rules))
+    some = " (it is so large that only some were looked at)" if cut_short else ""
     return (
-        f"{one_line(space.base.name)}: no network within {space.max_edits} edits was found that "
-        f"keeps {broken} and the other limits ({told(search.totals)}); the nearest: "
+        f"{one_line(space.base.name)}: no network within {space.max_edits} edits{some} was found "
+        f"that keeps {broken} and the other limits ({told(search.totals)}); the nearest: "
         f"{told(best.totals)}. Allow more edits (--max-edits) or relax the limits"
     )
 

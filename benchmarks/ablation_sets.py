@@ -180,4 +180,15 @@ _RULES = AblationSet(
     csv=RULES / "ablations.csv",
 )
 
-SETS = {"recipe": _FAST, "rules": _RULES}
+_LONGER = AblationSet(
+    spec=_RULES.spec,
+    recipe=_RULES.recipe | {"epochs": 8},
+    base="the base",
+    variants={
+        "the base": nothing,
+        "no-augmentation": augment(flip=0.0, translate=0),
+    },
+    csv=RULES / "ablations-8-epochs.csv",
+)
+
+SETS = {"recipe": _FAST, "rules": _RULES, "rules-longer": _LONGER}

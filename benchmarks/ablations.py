@@ -1,10 +1,11 @@
 """What one change at a time does to the accuracy on the hold-out.
 
-Run: python benchmarks/ablations.py recipe|rules --data DIR [--seeds 0 1 2] [--only NAME ...]
+Run: python benchmarks/ablations.py recipe|rules|rules-longer [--data DIR] [--seeds 0 1 2]
 (an hour and more on two cores; it goes on where it was, and accuracy does not mind company)
 
 recipe: what each ingredient of the fast recipe brings (studies/recipes). rules: what each thing
-costs that `archsearch diagnose` warns of (studies/rules).
+costs that `archsearch diagnose` warns of (studies/rules); rules-longer: what shows only after more
+epochs.
 
 Every variant trains on 45,000 images and is scored on the 5,000 held out: the test set is not
 touched. Rows are appended to the set's CSV; the table of means goes to standard output.

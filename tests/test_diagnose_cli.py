@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,37 @@ def test_a_fix_is_written_told_and_accepted(cli: Cli, tmp_path: Path) -> None:
     )  # fmt: skip
     assert again.status == 0
     assert "0 edits" in again.err
+
+
+def test_a_fix_replaces_no_file(cli: Cli, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(ERA, mine)
+    before = (mine / "spec.json").read_bytes()
+    done = cli("diagnose", mine / "spec.json", "--fix", mine)
+    assert done.status == 2
+    assert done.out.startswith("era-s9")  # what was found is told all the same
+    assert "give another folder" in done.err
+    assert (mine / "spec.json").read_bytes() == before
+
+
+def test_a_limit_that_cannot_be_met_is_told_beside_the_rest(cli: Cli, tmp_path: Path) -> None:
+    limits = tmp_path / "limits.json"
+    limits.write_text('{"max_params": 100}')
+    out = tmp_path / "out"
+    done = cli("diagnose", ERA / "spec.json", "--constraints", limits, "--fix", out)
+    assert done.status == 1
+    assert "still over a limit" in done.err
+    assert json.loads((out / "spec.json").read_text())["name"] == "era-s9-mended"
+
+
+def test_epochs_are_checked_and_told_as_an_edit(cli: Cli, tmp_path: Path) -> None:
+    spec, recipe = ERA / "spec.json", ERA / "recipe.json"
+    done = cli("diagnose", spec, "--recipe", recipe, "--fix", tmp_path / "a", "--epochs", "15")
+    assert "epochs: epochs 25 -> 15" in done.err
+    far = cli("diagnose", spec, "--recipe", recipe, "--fix", tmp_path / "b", "--epochs", "99999")
+    assert (far.status, (tmp_path / "b").exists()) == (2, False)
+    assert "epochs" in far.err
+    assert cli("diagnose", spec, "--recipe", recipe, "--epochs", "3").status == 2
 
 
 def test_limits_that_are_given_are_held(cli: Cli, tmp_path: Path) -> None:

@@ -20,9 +20,10 @@ from archsearch.constraints import Constraints, judge
 from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
 from archsearch.diagnosis.carry_out import edited
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits
+from archsearch.diagnosis.histories import Logged
 from archsearch.diagnosis.rules import RULES
 from archsearch.diagnosis.windows import inside_share
-from archsearch.errors import HopelessSpaceError, InputError
+from archsearch.errors import InputError
 from archsearch.parse import from_json
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
@@ -74,7 +75,10 @@ WITH_AND_WITHOUT = {
         of(conv(8, activation=None), {"op": "max_pool"}),
     ),
     "no-activation": (of(conv(8, activation=None), conv(8)), of(conv(8), conv(8))),
-    "no-norm": (of(conv(8, norm=None), conv(8)), of(conv(8, norm=None), {"op": "norm"}, conv(8))),
+    "no-norm": (
+        of(conv(8), conv(8, norm=None), conv(8)),
+        of(conv(8, norm=None), conv(8, norm=None), {"op": "norm"}, conv(8)),
+    ),
     "skipped-cells": (of(conv(8), conv(8, kernel_size=1, stride=2)), of(conv(8, stride=2))),
     "padded-pointwise": (of(conv(8, kernel_size=1, padding=1)), of(conv(8, padding=1))),
     "padding-kernel": (of(conv(8, stride=4), conv(8, stride=4), conv(8)), of(conv(8), conv(8))),
@@ -138,6 +142,19 @@ PRE: list[Json] = [
 ]
 
 
+WIDER = [PRE[0], PRE[1], conv(32, stride=2, norm=None, activation=None), *PRE[3:5], conv(
+    32, norm=None, activation=None
+)]  # fmt: skip
+PROJECTED: Json = {
+    "op": "parallel",
+    "merge": "add",
+    "branches": [
+        [conv(32, stride=2), conv(32, activation=None)],
+        [conv(32, kernel_size=1, stride=2, activation=None)],
+    ],
+}
+
+
 @pytest.mark.parametrize(
     "layers",
     [
@@ -147,13 +164,42 @@ PRE: list[Json] = [
         [conv(16), {"op": "residual", "body": [conv(32, stride=2), conv(32, activation=None)]}],
         [conv(16), {"op": "squeeze_excite"}, conv(16, norm="group")],
         [conv(16), {"op": "parallel", "branches": [[conv(8)], [conv(8)]]}, conv(16)],
+        [conv(16, norm=None, activation=None), {"op": "residual", "body": WIDER}],
+        [conv(16), PROJECTED, conv(32)],
     ],
-    ids=["mobilenet-v2", "linear bottlenecks", "pre-activation", "resnet", "gates", "branches"],
-)
+    ids=[
+        "mobilenet-v2", "linear bottlenecks", "pre-activation", "resnet", "gates", "branches",
+        "pre-activation with a projection", "a projection written out",
+    ],
+)  # fmt: skip
 def test_good_ways_to_build_are_not_warned_of(layers: list[Json]) -> None:
     head = ({"op": "norm"}, {"op": "activation"}, GAP, LINEAR)
     found = codes(of(*layers, head=head))
     assert not {"no-activation", "no-norm", "skipped-cells", "linear-network"} & found.keys()
+
+
+def residual(*body: Json) -> Json:
+    return {"op": "residual", "body": list(body)}
+
+
+def branches(*layers: Json) -> Json:
+    return {"op": "parallel", "branches": [[layer] for layer in layers]}
+
+
+def test_what_joins_carry_is_followed() -> None:
+    linear = conv(8, activation=None)
+    found = codes(of(branches(linear, linear), branches(linear, linear)))
+    assert "linear-network" in found
+    # Residuals of one linear convolution each: linear all the way, whatever the stem does.
+    stem = of(conv(8), residual(linear), residual(linear), conv(8))
+    assert codes(stem)["no-activation"] == [
+        "blocks.0.layers.1.body.0", "blocks.0.layers.2.body.0"
+    ]  # fmt: skip
+    # A linear branch of several, before a convolution.
+    inception = of(conv(8), branches(conv(8), linear), conv(8))
+    assert codes(inception)["no-activation"] == ["blocks.0.layers.1.branches.1.0"]
+    unnormed = of(conv(8), residual(conv(8, norm=None)), conv(8))
+    assert codes(unnormed)["no-norm"] == ["blocks.0.layers.1.body.0"]
 
 
 @pytest.mark.parametrize("code", WITH_AND_WITHOUT)
@@ -316,11 +362,54 @@ def test_any_network_is_diagnosed_and_mended_to_a_network(spec: Spec) -> None:
     assert bool(fixed.edits) <= bool(before)
 
 
-def test_limits_that_no_few_edits_reach_are_told() -> None:
-    hopeless = Constraints(max_params=10)
-    with pytest.raises(HopelessSpaceError):
-        fix_network(of(conv(64), conv(64)), hopeless)
-    assert limit_edits(of(conv(64), conv(64)), hopeless) == ()
+def test_limits_that_no_few_edits_reach_are_told_beside_what_is_mended() -> None:
+    hopeless = Constraints(max_params=10, conv_blocks=None)
+    spec = of(conv(64, activation=None), conv(64))
+    fixed = fix_network(spec, hopeless)
+    assert [each.code for each in fixed.edits] == ["no-activation"]
+    assert "max_params" in {each.rule for each in fixed.broken}
+    assert limit_edits(spec, hopeless) == ()
+
+
+def test_the_number_of_blocks_is_told_and_the_rest_mended() -> None:
+    fixed = fix_network(of(conv(600), conv(600)), Constraints())
+    assert [each.rule for each in fixed.broken] == ["conv_blocks"]
+    assert analyze(fixed.result).params <= 200_000
+
+
+def test_a_deep_network_is_brought_within_limits_too() -> None:
+    deep = of(*(conv(32) for _ in range(40)))
+    fixed = fix_network(deep, Constraints(max_params=200_000, conv_blocks=None))
+    assert fixed.broken == ()
+
+
+def test_every_standalone_layer_on_the_logits_is_taken_out() -> None:
+    tail = ({"op": "activation"}, {"op": "activation"}, {"op": "dropout", "p": 0.2})
+    spec = of(conv(8), conv(10, norm=None, activation=None), *tail, {"op": "dropout"}, head=(GAP,))
+    fixed = fix_network(spec, NO_LIMITS)
+    assert [layer.op for layer in fixed.result.blocks[0].layers] == ["conv", "conv"]
+    assert not {"activation-on-logits", "dropout-on-logits"} & codes(fixed.result).keys()
+
+
+def test_an_edit_that_cures_nothing_is_not_made() -> None:
+    # A stride less leaves the kernel as wide as the map.
+    spec = of(conv(8), conv(8, stride=2), conv(8, kernel_size=61, padding=30))
+    for each in fix_network(spec, NO_LIMITS).edits:
+        assert each.code != "padding-kernel"
+
+
+def test_mends_do_not_depend_on_the_order_of_sets() -> None:
+    spec = of(conv(8), conv(8, activation="silu"), conv(8, activation=None), conv(8, norm="group"))
+    assert len({fix_network(spec, NO_LIMITS).edits for _ in range(3)}) == 1
+
+
+def test_dropout_is_left_where_the_log_says_that_it_overfits() -> None:
+    spec = of(conv(8, dropout=0.3), conv(8))
+    overfits = [Logged(1, 0.99, 0.7, None, None)]
+    found = {each.code for each in diagnose(analyze(spec), NO_LIMITS, None, overfits).findings}
+    assert "overfits" in found
+    assert "dropout" not in found
+    assert not fix_network(spec, NO_LIMITS, frozenset({"dropout"})).edits
 
 
 def test_an_edit_that_cannot_be_written_down_is_refused() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from archsearch.diagnosis.histories import Logged, history_findings, read_history
 from archsearch.diagnosis.recipes import step_sum
@@ -60,9 +61,9 @@ def test_every_rule_of_logs_has_an_example() -> None:
     assert LOGS.keys() == {code for code, rule in RULES.items() if rule.subject == "history"}
 
 
-def test_accuracies_of_ten_thousand_or_of_five_thousand_images_are_no_training_images() -> None:
-    for images in (5_000, 10_000):
-        history = log([count / images for count in range(3_001, 3_009)])
+def test_accuracies_of_part_of_the_images_are_no_training_images() -> None:
+    for images in (1_000, 5_000, 10_000, 12_500, 25_000):
+        history = log([count / images for count in range(images // 2 + 1, images // 2 + 9)])
         assert "scored-on-training" not in {each.code for each in history_findings(history, 10)}
 
 
@@ -76,6 +77,20 @@ def test_logs_are_read_with_shares_or_percentages(tmp_path: Path) -> None:
     assert [each.lr for each in two] == [0.1, 0.01]
 
 
+def test_accuracies_as_a_graphics_card_writes_them_are_counted_too() -> None:
+    shares = [float(torch.tensor(count / 50_000)) for count in (40_617, 42_839, 45_001)]
+    assert "scored-on-training" in {each.code for each in history_findings(log(shares), 10)}
+    assert "scored-on-training" not in {each.code for each in history_findings(log(shares), 100)}
+
+
+def test_epochs_are_those_of_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    path.write_text("epoch,val_acc\n71,85.2%\n72,inf\n")
+    found = read_history(path)
+    assert [each.epoch for each in found] == [71, 72]
+    assert found[0].scored_acc == pytest.approx(0.852)
+
+
 def test_archsearchs_own_histories_are_read() -> None:
     for path in (ROOT / "studies" / "seeds").glob("*/seed-0/history.csv"):
         assert len(read_history(path)) > 10
@@ -85,7 +100,14 @@ def test_archsearchs_own_histories_are_read() -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("", "needs rows"), ("epoch,loss\n1,2\n", "needs rows"), ("val_acc\nhigh\n", "is no number")],
+    [
+        ("", "needs rows"),
+        ("epoch,loss\n1,2\n", "needs rows"),
+        ("val_acc\nhigh\n", "is no number"),
+        ("val_acc\n1_0\n", "is no number"),
+        ("val_acc\n1e30\n0.5\n", "is no share"),
+        ("val_acc\n-1\n", "is no share"),
+    ],
 )
 def test_what_is_no_log_is_refused(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "log.csv"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,8 @@ from archsearch.cli.options import TableOrJson
 from archsearch.cli.terminal import show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from archsearch.constraints import Constraints
+    from archsearch.diagnosis import Diagnosis
     from archsearch.diagnosis.fix import Applied
     from archsearch.recipe import Recipe
     from archsearch.spec import Spec
@@ -52,7 +52,7 @@ def diagnose(
 ) -> None:
     """Say why a network fails, rule by rule, with the evidence, and what would mend it.
 
-    Exit status: 0 no error was found, 1 one was, 2 bad input.
+    Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
     from archsearch.analyze import analyze
     from archsearch.constraints import Constraints
@@ -60,11 +60,13 @@ def diagnose(
     from archsearch.diagnosis.fix import limit_edits
     from archsearch.diagnosis.histories import read_history
     from archsearch.diagnosis_view import diagnosis_data, diagnosis_page
-    from archsearch.errors import InputError
+    from archsearch.errors import ArchsearchError, InputError
     from archsearch.parse import from_json, read_text, source_name
     from archsearch.shipped_recipes import load_recipe
     from archsearch.spec import Spec
 
+    if epochs is not None and (fix is None or recipe is None):
+        raise ArchsearchError("--epochs is of the mended recipe: it needs --fix and --recipe")
     source = source_name(spec)
     network = from_json(Spec, read_text(spec), source)
     limits = (
@@ -78,48 +80,94 @@ def diagnose(
         diagnosis = find(analyze(network), limits, training, log)
     except InputError as error:
         raise error.named(source) from error
+    mended = _mended(diagnosis, limits, epochs) if fix else None
     over = any(each.code == "over-limit" for each in diagnosis.findings)
     edits = limit_edits(network, limits) if over else ()
-    applied = _fix(fix, network, limits, training, epochs) if fix else ()
     if output is TableOrJson.json:
-        data = diagnosis_data(diagnosis, edits, applied)
+        data = diagnosis_data(diagnosis, edits, mended.edits if mended else ())
         sys.stdout.write(json.dumps(data, indent=2) + "\n")
     else:
         show(diagnosis_page(diagnosis, edits))
     sys.stdout.flush()
-    if fix:
-        _tell(fix, applied, with_recipe=training is not None)
-    raise typer.Exit(1 if diagnosis.failed else 0)
+    if fix and mended:
+        _write(fix, mended)
+        _tell(fix, mended)
+    raise typer.Exit(1 if diagnosis.failed or (mended and mended.broken) else 0)
 
 
-def _fix(
-    folder: Path, spec: Spec, limits: Constraints, recipe: Recipe | None, epochs: int | None
-) -> tuple[Applied, ...]:
-    """Write what is mended; every edit that was made."""
+@dataclass(frozen=True)
+class _Mended:
+    """What `--fix` writes and tells.
+
+    Attributes:
+        broken: limits that are still broken, in words.
+    """
+
+    spec: Spec
+    recipe: Recipe | None
+    edits: tuple[Applied, ...]
+    broken: tuple[str, ...]
+
+
+def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _Mended:
+    from archsearch.diagnosis.carry_out import changed, told
+    from archsearch.diagnosis.fix import Applied, fix_network, fix_recipe
+
+    spec, recipe = diagnosis.analysis.spec, diagnosis.recipe
+    overfits = any(each.code == "overfits" for each in diagnosis.findings)
+    network = fix_network(spec, limits, frozenset({"dropout"} if overfits else ()))
+    edits = network.edits
+    if recipe and epochs and epochs != recipe.epochs:
+        asked = {"": {"epochs": epochs}}
+        edits = (*edits, Applied("epochs", told(recipe, asked), "asked for by --epochs"))
+        recipe = changed(recipe, asked)
+    if recipe:
+        how = fix_recipe(recipe)
+        recipe, edits = how.result, (*edits, *how.edits)
+    return _Mended(
+        network.result.model_copy(update={"name": f"{spec.name[:190]}-mended"}),
+        recipe,
+        edits,
+        tuple(each.message for each in network.broken),
+    )
+
+
+def _write(folder: Path, mended: _Mended) -> None:
+    """Write both files, or none.
+
+    Raises:
+        ArchsearchError: one is there already.
+    """
     from archsearch import files
-    from archsearch.diagnosis.fix import fix_network, fix_recipe
+    from archsearch.errors import ArchsearchError, one_line
 
-    network = fix_network(spec, limits)
-    mended = network.result.model_copy(update={"name": f"{spec.name[:190]}-mended"})
-    text = mended.model_dump_json(indent=2, exclude_unset=True)
-    files.write_text(folder / "spec.json", text + "\n")
-    if recipe is None:
-        return network.edits
-    how = fix_recipe(recipe.model_copy(update={"epochs": epochs}) if epochs else recipe)
-    text = how.result.model_dump_json(indent=2, exclude_defaults=True)
-    files.write_text(folder / "recipe.json", text + "\n")
-    return (*network.edits, *how.edits)
+    texts = {"spec.json": mended.spec.model_dump_json(indent=2, exclude_unset=True)}
+    if mended.recipe:
+        texts["recipe.json"] = mended.recipe.model_dump_json(indent=2, exclude_defaults=True)
+    taken = [name for name in texts if (folder / name).exists()]
+    if taken:
+        raise ArchsearchError(
+            f"--fix {one_line(str(folder))}: holds {' and '.join(taken)} already; "
+            "give another folder"
+        )
+    for name, text in texts.items():
+        files.write_text(folder / name, text + "\n")
 
 
-def _tell(folder: Path, edits: Sequence[Applied], *, with_recipe: bool) -> None:
+def _tell(folder: Path, mended: _Mended) -> None:
     """Each edit with its reason, and what to do next, on standard error."""
     from archsearch.diagnosis_view import edits_page
+    from archsearch.errors import one_line
     from archsearch.page import plain
 
-    recipe = f"{folder}/recipe.json" if with_recipe else "fast"
-    sys.stderr.write(f"{len(edits)} edits, written to {folder}:\n")
-    sys.stderr.write(plain(edits_page(edits)))
-    sys.stderr.write(
-        f"next: archsearch train {folder}/spec.json --recipe {recipe}, or search near it: "
-        f"archsearch search --from {folder}/spec.json\n"
-    )
+    out, count = one_line(str(folder)), len(mended.edits)
+    sys.stderr.write(f"{count} edit{'s' if count != 1 else ''}, written to {out}:\n")
+    sys.stderr.write(plain(edits_page(mended.edits)))
+    for message in mended.broken:
+        sys.stderr.write(f"still over a limit, as no few edits were found: {message}\n")
+    if not mended.broken:
+        recipe = f"{out}/recipe.json" if mended.recipe else "fast"
+        sys.stderr.write(
+            f"next: archsearch train {out}/spec.json --recipe {recipe}, or search near it: "
+            f"archsearch search --from {out}/spec.json\n"
+        )

@@ -79,8 +79,9 @@ def diagnose(
     found = [*network_findings(analysis, constraints)]
     if recipe:
         found += recipe_findings(recipe)
-    if history:
-        found += history_findings(history, analysis.spec.classes)
+    found += history_findings(history, analysis.spec.classes) if history else ()
+    if any(each.code == "overfits" for each in found):
+        found = [each for each in found if each.code != "dropout"]  # it may be what is needed
     found.sort(key=lambda each: LEVELS.index(level_of(each)))
     return Diagnosis(analysis, recipe, tuple(found))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from typing import Any, get_args
 
 from archsearch import spec as s
@@ -59,13 +60,16 @@ def edited(spec: s.Spec, edit: Edit) -> s.Spec:
         InputError: it cannot be written down.
     """
     raw: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)
+    gone: list[tuple[list[object], int]] = []
     for place, fields in edit.items():
         *path, number = place.split(".")
         layers = layer_at(raw, ".".join(path))
         if fields is None:
-            del layers[int(number)]
+            gone.append((layers, int(number)))
         else:
             layers[int(number)] = _merged(layers[int(number)], fields)
+    for layers, index in sorted(gone, key=itemgetter(1), reverse=True):
+        del layers[index]
     return from_mapping(s.Spec, raw, spec.name)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from archsearch.analyze import analyze
-from archsearch.constraints import Constraints, active_rules, violations
+from archsearch.constraints import Constraints, Violation, active_rules, violations
 from archsearch.diagnosis import level_of, network_findings, recipe_findings
 from archsearch.diagnosis.carry_out import changed, edited, told
-from archsearch.diagnosis.findings import Edit, Finding
+from archsearch.diagnosis.findings import Edit, Fields, Finding
+from archsearch.diagnosis.rules import LEVELS
 from archsearch.edits import apply, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.mend import mend
@@ -20,10 +21,15 @@ from archsearch.spec import Spec
 
 T = TypeVar("T", Spec, Recipe)
 
-MAX_EDITS = 100
-"""Of a network by rules; one with more to mend is better begun anew."""
+MAX_EDITS = 40
+"""By rules; each mends all that one rule found, but for those that go one by one."""
 LIMIT_EDITS = 8
 """For limits, after those."""
+_ONE_BY_ONE = frozenset({"padding-kernel"})
+"""A stride less may mend several findings at once."""
+
+Faults = frozenset[tuple[str, str]]
+"""The codes and places of errors and warnings."""
 
 
 class Applied(NamedTuple):
@@ -42,25 +48,35 @@ class Applied(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fixed(Generic[T]):
-    """A mended spec or recipe, and how it came to be."""
+    """A mended spec or recipe, and how it came to be.
+
+    Attributes:
+        broken: the limits that no few edits were found for.
+    """
 
     result: T
     edits: tuple[Applied, ...]
+    broken: tuple[Violation, ...] = ()
 
 
-def fix_network(spec: Spec, constraints: Constraints) -> Fixed[Spec]:
+def fix_network(
+    spec: Spec, constraints: Constraints, leave: frozenset[str] = frozenset()
+) -> Fixed[Spec]:
     """The spec after every mend that an error or warning asks for, within the limits.
 
-    Raises:
-        HopelessSpaceError: no few edits bring it within them.
+    Args:
+        spec: to mend.
+        constraints: the limits.
+        leave: codes of rules that are not to be mended.
     """
 
     def findings(at: Spec) -> Iterator[Finding]:
-        return network_findings(analyze(at), constraints)
+        found = network_findings(analyze(at), constraints)
+        return (each for each in found if each.code not in leave)
 
-    found = _mended(spec, findings, edited)
-    kept = _within_limits(found.result, constraints)
-    return Fixed(kept.result, (*found.edits, *kept.edits))
+    mended = _mended(spec, findings, edited)
+    kept = _within_limits(mended.result, constraints, "with the mends above, " * bool(mended.edits))
+    return Fixed(kept.result, (*mended.edits, *kept.edits), kept.broken)
 
 
 def fix_recipe(recipe: Recipe) -> Fixed[Recipe]:
@@ -70,54 +86,60 @@ def fix_recipe(recipe: Recipe) -> Fixed[Recipe]:
 
 def limit_edits(spec: Spec, constraints: Constraints) -> tuple[str, ...]:
     """The fewest edits that bring a spec within limits, in words; none where none were found."""
-    try:
-        return tuple(each.told for each in _within_limits(spec, constraints).edits)
-    except HopelessSpaceError:
-        return ()
+    return tuple(each.told for each in _within_limits(spec, constraints).edits)
 
 
-def _within_limits(spec: Spec, constraints: Constraints) -> Fixed[Spec]:
+def _within_limits(spec: Spec, constraints: Constraints, after: str = "") -> Fixed[Spec]:
     broken = violations(analyze(spec).totals, active_rules(constraints))
-    if not broken:
-        return Fixed(spec, ())
-    faults = {each.code for each in _to_mend(network_findings(analyze(spec), constraints))}
+    # No edit makes or joins blocks.
+    reachable = constraints.model_copy(update={"conv_blocks": None})
+    if all(each.rule == "conv_blocks" for each in broken):
+        return Fixed(spec, (), tuple(broken))
+    faults = {each.code for each in _graver(network_findings(analyze(spec), constraints))}
 
     def sound(other: Spec) -> bool:
-        found = _to_mend(network_findings(analyze(other), constraints))
+        found = _graver(network_findings(analyze(other), constraints))
         return {each.code for each in found} <= faults
 
-    setting = mend(Neighbourhood(base=spec, max_edits=LIMIT_EDITS), constraints, sound)
-    reason = "; ".join(each.message for each in broken)
+    try:
+        setting = mend(Neighbourhood(base=spec, max_edits=LIMIT_EDITS), reachable, sound)
+    except HopelessSpaceError:
+        return Fixed(spec, (), tuple(broken))
+    reason = after + "; ".join(each.message for each in broken if each.rule != "conv_blocks")
     knobs = knobs_of(spec)
-    told = [knobs[name].told(value) for name, value in setting.items()]
-    edits = tuple(Applied("over-limit", each, reason) for each in told)
-    return Fixed(apply(spec, setting, spec.name), edits)
+    edits = []
+    for name, value in setting.items():
+        knob = knobs[name]
+        words = f"{knob.choices[knob.as_is]} -> {knob.choices[value]}"
+        edits.append(Applied("over-limit", f"{knob.place or 'network'}: {words}", reason))
+    result = apply(spec, setting, spec.name)
+    left = violations(analyze(result).totals, active_rules(constraints))
+    return Fixed(result, tuple(edits), tuple(left))
 
 
 def _mended(
     base: T, findings: Callable[[T], Iterator[Finding]], carry_out: Callable[[T, Edit], T]
 ) -> Fixed[T]:
     """Carry out one mend after the other, then drop those that turn out not to be needed."""
-    at, kept, given_up = base, list[Finding](), set[tuple[str, str]]()
+    at, kept, tried = base, list[Finding](), set[tuple[object, ...]]()
     while len(kept) < MAX_EDITS:
-        wanted = (each for each in _to_mend(findings(at)) if each[:2] not in given_up)
+        wanted = (each for each in _to_mend(findings(at)) if _key(each) not in tried)
         finding = next(wanted, None)
-        if finding is None or finding.edit is None:
+        if finding is None:
             break
+        tried.add(_key(finding))
         try:
-            at = carry_out(at, finding.edit)
-            list(findings(at))  # whether its shapes still fit
+            after = carry_out(at, finding.edit or {})
+            if finding[:2] not in _faults(findings(after)):
+                at = after
+                kept.append(finding)
         except InputError:
-            given_up.add(finding[:2])
-            at = _all(base, kept, carry_out)
-            continue
-        given_up.add(finding[:2])  # once is enough, whether it helped or not
-        kept.append(finding)
-    left = {each[:2] for each in _to_mend(findings(at))}
+            continue  # its shapes would not fit
+    left = _faults(findings(at))
     for finding in list(kept):
         fewer = [each for each in kept if each is not finding]
         try:
-            without = {each[:2] for each in _to_mend(findings(_all(base, fewer, carry_out)))}
+            without = _faults(findings(_all(base, fewer, carry_out)))
         except (InputError, LookupError):
             continue
         if without <= left:
@@ -125,10 +147,45 @@ def _mended(
     return Fixed(_all(base, kept, carry_out), tuple(_told(base, kept, carry_out)))
 
 
+def _key(finding: Finding) -> tuple[object, ...]:
+    return finding.code, tuple(finding.edit or {})
+
+
+def _graver(findings: Iterable[Finding]) -> Iterator[Finding]:
+    return (each for each in findings if level_of(each) != "note")
+
+
+def _faults(findings: Iterable[Finding]) -> Faults:
+    return frozenset(each[:2] for each in _graver(findings))
+
+
 def _to_mend(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """What asks for an edit: errors, then warnings."""
-    mendable = [each for each in findings if each.edit is not None and level_of(each) != "note"]
-    return iter(sorted(mendable, key=level_of))
+    """What asks for an edit, a rule at a time: errors, then warnings, then what takes layers out.
+
+    After layers are taken out, places are others.
+    """
+    by_rule: dict[object, list[Finding]] = {}
+    for each in _graver(findings):
+        if each.edit is not None:
+            by_rule.setdefault(each[:2] if each.code in _ONE_BY_ONE else each.code, []).append(each)
+    merged = [_merged(found) for found in by_rule.values()]
+    return iter(sorted(merged, key=_order))
+
+
+def _order(finding: Finding) -> tuple[bool, int]:
+    takes_out = None in (finding.edit or {}).values()
+    return takes_out, LEVELS.index(level_of(finding))
+
+
+def _merged(found: Sequence[Finding]) -> Finding:
+    """All that a rule found, as one."""
+    fields: dict[str, Fields | None] = {}
+    for each in found:
+        for place, changes in (each.edit or {}).items():
+            before = fields.get(place)
+            fields[place] = None if changes is None else {**(before or {}), **changes}
+    others = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
+    return found[0]._replace(evidence=found[0].evidence + others, edit=fields)
 
 
 def _all(base: T, findings: Sequence[Finding], carry_out: Callable[[T, Edit], T]) -> T:

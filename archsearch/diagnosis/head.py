@@ -9,7 +9,7 @@ from archsearch import spec as s
 from archsearch.analyze import Analysis
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
-from archsearch.network import Join, Node, covers_map
+from archsearch.network import Join, Node, Trunk, covers_map
 
 _ON_LOGITS = {
     ops.Activation: (
@@ -41,19 +41,8 @@ _ON_LOGITS = {
 
 def on_logits(analysis: Analysis) -> Iterator[Finding]:
     """An activation, norm or dropout after the last convolution or linear layer."""
-    trunk = analysis.network.trunk
-    last = next(
-        (
-            i
-            for i in range(len(trunk) - 1, -1, -1)
-            if isinstance(trunk[i], Join) or isinstance(trunk[i].op, ops.Conv2d | ops.Linear)  # type: ignore[union-attr]
-        ),
-        None,
-    )
-    if last is None or isinstance(trunk[last], Join):
-        return
-    for node in trunk[last + 1 :]:
-        if isinstance(node, Node) and type(node.op) in _ON_LOGITS:
+    for node in _after_the_last(analysis.network.trunk):
+        if type(node.op) in _ON_LOGITS:
             code, field, why = _ON_LOGITS[type(node.op)]
             kind = f" ({node.op.kind})" if isinstance(node.op, ops.Activation) else ""
             yield Finding(
@@ -65,9 +54,19 @@ def on_logits(analysis: Analysis) -> Iterator[Finding]:
             )
 
 
+def _after_the_last(trunk: Trunk) -> Iterator[Node]:
+    """What follows the last convolution, linear layer or join."""
+    tail = []
+    for node in reversed(trunk):
+        if isinstance(node, Join) or isinstance(node.op, ops.Conv2d | ops.Linear):
+            break
+        tail.append(node)
+    return reversed(tail)
+
+
 def _without(analysis: Analysis, place: str, field: str) -> Edit | None:
     layer = layer_at(analysis.spec, place)
-    if isinstance(layer, s.Conv | s.DepthwiseSeparable | s.Linear):
+    if isinstance(layer, s.Conv | s.DepthwiseSeparable | s.Linear | s.Residual):
         return {place: {field: 0.0 if field == "dropout" else None}}
     alone = isinstance(layer, s.Norm | s.Activation | s.Dropout)
     return {place: None} if alone else None
@@ -112,11 +111,7 @@ def dropout(analysis: Analysis) -> Iterator[Finding]:
     if not dropped or analysis.params > SMALL:
         return
     fields = {
-        place: (
-            {"p": 0.0}
-            if isinstance(layer_at(analysis.spec, place), s.Dropout)
-            else {"dropout": 0.0}
-        )
+        place: None if isinstance(layer_at(analysis.spec, place), s.Dropout) else {"dropout": 0.0}
         for place in dropped
     }
     yield Finding(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +19,16 @@ LOW = 0.90
 """Training accuracy below that leaves something to learn."""
 FLAT_GAIN = 0.005
 """Of the last third's accuracy; below that a curve has stopped."""
+OF_CHANCE = 0.02
+"""Accuracy above guessing that is still guessing."""
 DECAYED = 0.1
 """Of the peak learning rate, at the end."""
-TEST_IMAGES, TRAIN_IMAGES = 10_000, 50_000
+CIFAR10_CLASSES = 10
+TRAIN_IMAGES = 50_000
 """CIFAR-10's."""
+_NUMBER = re.compile(
+    r"[-+]?(\d{1,18}\.?\d{0,18}|\.\d{1,18})([eE][-+]?\d{1,2})?%?|nan|[-+]?inf", re.ASCII
+)
 
 
 class Logged(NamedTuple):
@@ -48,60 +55,64 @@ def read_history(path: Path) -> tuple[Logged, ...]:
         ArchsearchError: it cannot be read.
         InputError: it is no such CSV.
     """
-    rows = files.read_csv(path)
+    rows = files.read_csv(path)[:MAX_EPOCHS]
     if not rows or not {"val_acc", "test_acc"} & rows[0].keys():
         message = "needs rows, and a column val_acc or test_acc (and train_acc, train_loss, lr)"
         raise InputError(str(path), [Problem("", "history", message)])
     problems: list[Problem] = []
     scored = "val_acc" if any(row.get("val_acc") for row in rows) else "test_acc"
-    logged = [
-        Logged(
-            number,
-            _number(row, "train_acc", number, problems),
-            _number(row, scored, number, problems),
-            _number(row, "train_loss", number, problems),
-            _number(row, "lr", number, problems),
-        )
-        for number, row in enumerate(rows[:MAX_EPOCHS], start=1)
-    ]
+    columns = {
+        column: [_number(row, column, i, problems) for i, row in enumerate(rows, start=1)]
+        for column in ("epoch", "train_acc", scored, "train_loss", "lr")
+    }
+    for column in ("train_acc", scored):
+        columns[column] = _as_shares(columns[column])
+        problems += [
+            Problem(f"row {i}.{column}", "share", f"is no share of images: {value:g}")
+            for i, value in enumerate(columns[column], start=1)
+            if value is not None and math.isfinite(value) and not 0 <= value <= 1
+        ]
     if problems:
         raise InputError(str(path), problems)
-    accuracies = [a for each in logged for a in (each.train_acc, each.scored_acc) if a is not None]
-    if max(accuracies, default=0.0) > 1:
-        logged = [_as_shares(each) for each in logged]
-    return tuple(logged)
+    return tuple(
+        Logged(i if epoch is None or not math.isfinite(epoch) else int(epoch), *others)
+        for i, (epoch, *others) in enumerate(zip(*columns.values(), strict=True), start=1)
+    )
 
 
 def _number(
     row: Mapping[str, str | None], column: str, number: int, problems: list[Problem]
 ) -> float | None:
-    text = row.get(column)
+    text = (row.get(column) or "").strip()
     if not text:
         return None
-    try:
-        return float(text)
-    except ValueError:
+    if not _NUMBER.fullmatch(text):
         problems.append(Problem(f"row {number}.{column}", "number", f"is no number: {shown(text)}"))
         return None
+    return float(text.removesuffix("%"))
 
 
-def _as_shares(each: Logged) -> Logged:
-    def share(percent: float | None) -> float | None:
-        return None if percent is None else percent / 100
-
-    return each._replace(train_acc=share(each.train_acc), scored_acc=share(each.scored_acc))
+def _as_shares(values: list[float | None]) -> list[float | None]:
+    """A column of accuracies as shares: where one is above 1, all are percentages."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if max(finite, default=0.0) <= 1:
+        return values
+    return [None if value is None else value / 100 for value in values]
 
 
 def history_findings(history: Sequence[Logged], classes: int) -> Iterator[Finding]:
     """Everything that a log says."""
     scored = [(each.epoch, each.scored_acc) for each in history if each.scored_acc is not None]
     yield from _diverged(history, scored, classes)
-    yield from _scored_on_training(scored)
+    if classes == CIFAR10_CLASSES:
+        yield from _scored_on_training(scored)
     yield from _fit(history)
     yield from _plateau(scored)
     yield from _never_decayed(history)
 
 
+_ROUNDED = 0.03
+"""Of an image: six digits of a share of 50,000, or a 32-bit number."""
 Scored = Sequence[tuple[int, float]]
 
 
@@ -116,7 +127,7 @@ def _diverged(history: Sequence[Logged], scored: Scored, classes: int) -> Iterat
             )
             return
     chance = 1 / classes
-    if len(scored) > 1 and max(acc for _, acc in scored) < 1.2 * chance:
+    if len(scored) > 1 and max(acc for _, acc in scored) < chance + OF_CHANCE:
         best = max(acc for _, acc in scored)
         yield Finding(
             "diverged",
@@ -136,23 +147,24 @@ def _diverged(history: Sequence[Logged], scored: Scored, classes: int) -> Iterat
 
 
 def _scored_on_training(scored: Scored) -> Iterator[Finding]:
-    """Accuracies that 50,000 images can have and 10,000 cannot."""
+    """Accuracies that 50,000 images can have, and no part of them."""
     accuracies = [acc for _, acc in scored if math.isfinite(acc)]
-    if len(accuracies) < 3 or not all(_is_count(acc, TRAIN_IMAGES) for acc in accuracies):
+    if len(accuracies) < 3 or not _are_counts(accuracies, TRAIN_IMAGES):
         return
-    finer = sum(not _is_count(acc, TEST_IMAGES) for acc in accuracies)
-    if finer:
+    parts = [TRAIN_IMAGES // n for n in range(2, 51) if TRAIN_IMAGES % n == 0]
+    if not any(_are_counts(accuracies, part) for part in parts):
         yield Finding(
             "scored-on-training",
             "",
-            f"{finer} of {len(accuracies)} accuracies are whole numbers of {TRAIN_IMAGES:,} images "
-            f"and not of {TEST_IMAGES:,}: those are the training images",
+            f"{len(accuracies)} accuracies are whole numbers of {TRAIN_IMAGES:,} images, and of no "
+            "part of them such as the 10,000 test images: those are the training images",
             "score the test images (train=False), or a hold-out that is not trained on",
         )
 
 
-def _is_count(share: float, images: int) -> bool:
-    return abs(share * images - round(share * images)) < 1e-4 * images / TEST_IMAGES
+def _are_counts(shares: Sequence[float], images: int) -> bool:
+    """Whether all are whole numbers of images, as closely as logs are written."""
+    return all(abs(share * images - round(share * images)) < _ROUNDED for share in shares)
 
 
 def _fit(history: Sequence[Logged]) -> Iterator[Finding]:

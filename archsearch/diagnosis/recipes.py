@@ -15,10 +15,12 @@ FEW_STEPS = {"sgd": 100.0, "adam": 0.3, "adamw": 0.3, "muon": 100.0}
 Adam's, which scales its steps itself) below which weights cannot get far."""
 MUCH_LR = {"sgd": 20.0, "adam": 0.03, "adamw": 0.03, "muon": 20.0}
 """The same of a single step, above which the loss is likely to leave the numbers."""
+_ADAMS = ("adam", "adamw")
 LARGE_BATCH = 256
 STEPS_THAT_DO = 5_000
 """So many steps need no smaller batch."""
 FLAT = 0.1
+_ROUNDING = 1e-9
 """A schedule has not decayed that ends above this share of its peak."""
 LONG = 8
 """Epochs, from which on images are seen often enough to be learned by heart."""
@@ -45,14 +47,14 @@ def step_sum(recipe: Recipe, images: int = TRAIN_IMAGES) -> float:
 
 
 def _gain(recipe: Recipe) -> float:
-    return 1 / (1 - recipe.momentum) if recipe.optimizer in ("sgd", "muon") else 1.0
+    return 1.0 if recipe.optimizer in _ADAMS else 1 / (1 - recipe.momentum)
 
 
 def few_steps(recipe: Recipe) -> Iterator[Finding]:
     """Too few, too short steps to arrive anywhere."""
     total, least = step_sum(recipe), FEW_STEPS[recipe.optimizer]
     if total < least:
-        momentum = f", momentum {recipe.momentum:g}" if recipe.optimizer != "adam" else ""
+        momentum = "" if recipe.optimizer in _ADAMS else f", momentum {recipe.momentum:g}"
         yield Finding(
             "few-steps",
             "lr",
@@ -65,7 +67,7 @@ def few_steps(recipe: Recipe) -> Iterator[Finding]:
 
 
 def _sound_steps(recipe: Recipe) -> dict[str, object]:
-    if recipe.optimizer in ("adam", "adamw"):
+    if recipe.optimizer in _ADAMS:
         return {"lr": 0.003}
     return {"lr": max(recipe.lr, 0.1), "momentum": 0.9, "nesterov": True}
 
@@ -90,7 +92,7 @@ def flat_schedule(recipe: Recipe) -> Iterator[Finding]:
     last = learning_rate(recipe, recipe.epochs * steps - 1, steps) / recipe.lr
     schedule = recipe.schedule
     may_fall = isinstance(schedule, Plateau) and schedule.patience + 1 < recipe.epochs
-    if last > FLAT and not may_fall:
+    if last > FLAT + _ROUNDING and not may_fall:
         yield Finding(
             "flat-schedule",
             "schedule",
@@ -132,16 +134,21 @@ def sgd_alone(recipe: Recipe) -> Iterator[Finding]:
 
 def default_start(recipe: Recipe) -> Iterator[Finding]:
     """First filters and kernels that begin as noise."""
-    missing = [name for name in ("whiten", "dirac") if not getattr(recipe.init, name)]
+    missing = [name for name in _STARTS if not getattr(recipe.init, name)]
     if missing:
         yield Finding(
             "default-start",
             "init",
-            "the first filters begin as noise rather than as the images' principal components "
-            "(whiten), kernels as noise rather than as near-identities (dirac)",
-            "init whiten and dirac",
+            "; ".join(_STARTS[name] for name in missing),
+            f"init {' and '.join(missing)}",
             {"": {"init": recipe.init.model_copy(update=dict.fromkeys(missing, True))}},
         )
+
+
+_STARTS = {
+    "whiten": "the first filters begin as noise rather than as the images' principal components",
+    "dirac": "kernels begin as noise rather than as near-identities",
+}
 
 
 def decayed_norms(recipe: Recipe) -> Iterator[Finding]:

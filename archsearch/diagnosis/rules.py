@@ -144,10 +144,10 @@ RULES: dict[str, Rule] = {
     ),
     "norm-on-logits": Rule(
         "network",
-        "warning",
+        "note",
         "a norm after the last convolution or linear layer",
-        "It gives every class the same spread over a batch, which the classes do not have, and "
-        "makes one image's logits depend on the others in its batch.",
+        "It gives every class the same spread over a batch, and an image's logits in training "
+        "depend on the others in its batch. In a short training it cost nothing.",
         _BATCH_NORM,
     ),
     "dropout-on-logits": Rule(

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 from archsearch import ops
 from archsearch.analyze import Analysis
+from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
+from archsearch.diagnosis.paths import projections
+from archsearch.edited import CONVOLUTIONS, strided_kernel
 from archsearch.network import Node
 from archsearch.rows import Row
 from archsearch.wording import axes_text, shape_text
@@ -20,16 +23,19 @@ EARLY_JUMP = 4
 
 def skipped_cells(analysis: Analysis) -> Iterator[Finding]:
     """A stride that passes over cells: a kernel narrower than it, or dilated by it."""
+    carried = set(map(id, projections(analysis.network.trunk)))
     for node in analysis.network.nodes():
         op = node.op
-        if not isinstance(op, ops.Conv2d | ops.Pool2d) or node.role == "shortcut":
+        if not isinstance(op, ops.Conv2d | ops.Pool2d) or id(node) in carried:
             continue
         dilation = op.dilation if isinstance(op, ops.Conv2d) else (1, 1)
+        axes = zip(op.kernel_size, op.stride, dilation, node.after.size, strict=True)
+        # Of the cells under all of its positions: one position passes over none.
         read = math.prod(
-            len({tap * d % s for tap in range(k)}) / s
-            for k, s, d in zip(op.kernel_size, op.stride, dilation, strict=True)
+            len({tap * d % s for tap in range(min(k, s))}) / s if cells > 1 else 1.0
+            for k, s, d, cells in axes
         )
-        if read == 1 or node.before.cells == 1:
+        if read == 1:
             continue
         kind = f"{shape_text(op.kernel_size)} stride {axes_text(op.stride)}"
         dilated = f" dilation {axes_text(dilation)}" if max(dilation) > 1 else ""
@@ -44,10 +50,13 @@ def skipped_cells(analysis: Analysis) -> Iterator[Finding]:
 
 
 def _reading_all(analysis: Analysis, node: Node, op: ops.Conv2d | ops.Pool2d) -> Edit | None:
-    if not isinstance(op, ops.Conv2d) or node.role not in ("conv", "depthwise"):
+    layer = layer_at(analysis.spec, node.place)
+    if not isinstance(layer, CONVOLUTIONS) or not isinstance(op, ops.Conv2d):
         return None
-    kernel = [max(k, 2 * s - 1) for k, s in zip(op.kernel_size, op.stride, strict=True)]
-    size = kernel[0] if kernel[0] == kernel[1] else kernel
+    if node.role not in ("conv", "depthwise"):
+        return None
+    narrow = any(k < s for k, s in zip(op.kernel_size, op.stride, strict=True))
+    size = strided_kernel(layer) if narrow else layer.kernel_size
     fields = {"kernel_size": size, "dilation": 1, "padding": "same"}
     return {node.place: fields, **_global_pools(analysis)}
 
@@ -136,10 +145,19 @@ def _is_plain(row: Row) -> bool:
 
 def _roomier(row: Row, op: ops.Conv2d, strided: Row | None, analysis: Analysis) -> Edit | None:
     if max(op.dilation) > 1 and max(op.stride) == 1:
-        return {row.place: {"dilation": 1, "padding": "same"}, **_global_pools(analysis)}
+        wide = {"dilation": 1, "padding": "same"}
+        others = (
+            each.window
+            for each in analysis.rows
+            if each is not row and isinstance(each.window, ops.Conv2d)
+        )
+        # A brief may ask for a dilated kernel: the last one stays.
+        spare = any(max(each.dilation) > 1 < max(each.kernel_size) for each in others)
+        return {row.place: wide, **_global_pools(analysis)} if spare else None
     if not strided or not isinstance(strided.window, ops.Conv2d):
         return None
-    fields = {"stride": 1, "padding": "same"}
+    stride = [max(1, each // 2) for each in strided.window.stride]
+    fields = {"stride": stride[0] if stride[0] == stride[1] else stride, "padding": "same"}
     return {strided.place: fields, **_global_pools(analysis)}
 
 
@@ -170,7 +188,7 @@ def depthwise_on_image(analysis: Analysis) -> Iterator[Finding]:
                     f"{op.out_channels // op.in_channels} filter a colour, "
                     f"{op.out_channels} in all, and no edge between colours is seen",
                     "a full convolution first",
-                    {node.place: {"op": "conv", "groups": 1}},
+                    {node.place: {"op": "conv", "groups": 1}} if node.role == "depthwise" else None,
                 )
             return
 
@@ -187,7 +205,7 @@ def downsampling(analysis: Analysis) -> Iterator[Finding]:
     ]
     if not wide:
         return
-    second = wide[min(1, len(wide) - 1)]
+    second = wide[:2][-1]
     if len(wide) > 2 and min(second.after.jump) >= EARLY_JUMP:
         yield Finding(
             "early-downsampling",
