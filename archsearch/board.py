@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
-from archsearch.results import Entry
+from archsearch.results import Entry, Status
 from archsearch.study import StudyFolder
 
 MAX_BYTES = 1 << 24
@@ -28,7 +28,7 @@ Row = dict[str, Cell]
 COLUMNS = tuple(field.name for field in fields(Entry))
 _NEEDED = ("rank", "trial", "spec_hash", "status", "val_acc", "params")
 _REMEDY = "archsearch doctor DIR writes it anew where the study.db is there"
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_WHOLE = re.compile(r"[0-9]{1,18}")
 _REAL = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?")
 _AXES = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
 _SWITCH = {"True": True, "False": False}
@@ -147,7 +147,7 @@ def _header_problems(header: Sequence[str]) -> Iterator[Problem]:
 
 def _whole(text: str) -> int:
     if not _WHOLE.fullmatch(text):
-        raise ValueError("an integer")
+        raise ValueError("a count")
     return int(text)
 
 
@@ -155,6 +155,19 @@ def _real(text: str) -> float:
     if not _REAL.fullmatch(text):
         raise ValueError("a number")
     return float(text)
+
+
+def _share(text: str) -> float:
+    value = _real(text)
+    if not 0 <= value <= 1:
+        raise ValueError("a share from 0 to 1")
+    return value
+
+
+def _status(text: str) -> str:
+    if text not in get_args(Status):
+        raise ValueError(f"one of {', '.join(get_args(Status))}")
+    return text
 
 
 def _switch(text: str) -> bool:
@@ -180,6 +193,8 @@ _BY_TYPE: dict[Any, Callable[[str], Cell]] = {
     bool | None: _switch,
     int | str: _axes,
 }
+SHARES = frozenset({"val_acc", "test_acc", "test_acc_std"})
+_BY_COLUMN: dict[str, Callable[[str], Cell]] = {"status": _status, **dict.fromkeys(SHARES, _share)}
 AXES = frozenset(column for column in COLUMNS if _TYPES[column] == int | str)
 """Columns whose cells may be (height, width)."""
 
@@ -192,7 +207,7 @@ def kind_of(column: str) -> type:
 
 
 def _reader(column: str) -> Callable[[str], Cell]:
-    read = _BY_TYPE.get(_TYPES.get(column))
+    read = _BY_COLUMN.get(column) or _BY_TYPE.get(_TYPES.get(column))
     optional = column not in _NEEDED or column == "val_acc"
     if read is None:
         return lambda text: text or None

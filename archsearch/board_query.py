@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from archsearch.board import AXES, COLUMNS, STUDY, Board, Cell, Row, kind_of
+from archsearch.board import AXES, COLUMNS, SHARES, STUDY, Board, Cell, Row, kind_of
 from archsearch.errors import ArchsearchError, shown
 from archsearch.objective import pareto_front
 
@@ -46,7 +46,7 @@ class Query:
         where: conditions that all must hold.
         pareto: only rows that no other of these beats in hold-out accuracy, parameters and MACs.
         sort: a column, with - in front for the highest first, + for the lowest; alone, the better.
-        top: so many rows at most.
+        top: so many rows at most; of each study, where nothing sorts them together.
     """
 
     where: Sequence[str] = ()
@@ -70,10 +70,12 @@ def chosen(boards: Sequence[Board], query: Query) -> list[Row]:
         trained = [row for row in rows if row["status"] == "trained"]
         front = pareto_front([_costs(row) for row in trained])
         rows = [row for row, on_front in zip(trained, front, strict=True) if on_front]
-    if query.sort is not None:
-        rows = _sorted(rows, query.sort, known)
-        if len(boards) > 1:
-            rows = [{**row, "rank": rank} for rank, row in enumerate(rows, start=1)]
+    if query.sort is None:
+        of_studies = ([row for row in rows if row[STUDY] == board.name] for board in boards)
+        return [row for mine in of_studies for row in mine[: query.top]]
+    rows = _sorted(rows, query.sort, known)
+    if len(boards) > 1:
+        rows = [{**row, "rank": rank} for rank, row in enumerate(rows, start=1)]
     return rows[: query.top]
 
 
@@ -187,4 +189,9 @@ def _wanted_number(column: str, wanted: str, text: str) -> float:
     number, percent = plain.removesuffix("%"), plain.endswith("%")
     if not re.fullmatch(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?", number):
         raise ArchsearchError(f"--where {shown(text)}: {column} is a number; {_FORM}")
-    return float(number) / 100 if percent else float(number)
+    value = float(number) / 100 if percent else float(number)
+    if column in SHARES and not 0 <= value <= 1:
+        raise ArchsearchError(
+            f"--where {shown(text)}: {column} is a share from 0 to 1: write 85% or 0.85"
+        )
+    return value

@@ -264,6 +264,20 @@ def test_what_cannot_be_compared_is_said(cli: Cli, tmp_path: Path) -> None:
     assert cli("leaderboard", one, two, "--where", "dataset=shapes").err == ""
 
 
+def test_top_rows_are_those_of_each_study_unless_they_are_sorted(cli: Cli) -> None:
+    chance = OURS.with_name("random-baseline")
+    apart = rows(cli, OURS, chance, "--top", "2")
+    assert [row["study"] for row in apart] == 2 * ["cifar10-200k"] + 2 * ["random-baseline"]
+    together = rows(cli, OURS, chance, "--top", "2", "--sort", "val_acc")
+    assert [row["rank"] for row in together] == [1, 2]
+
+
+def test_a_share_above_one_is_told_to_be_a_percentage(cli: Cli) -> None:
+    done = cli("leaderboard", OURS, "--where", "val_acc>85")
+    assert done.status == 2
+    assert "write 85% or 0.85" in done.err
+
+
 # Damage
 
 
@@ -272,10 +286,12 @@ def test_what_cannot_be_compared_is_said(cli: Cli, tmp_path: Path) -> None:
     [
         (["1,0,aaaa,trained,0.5,100"], "line 2  has 6 cells, the header has 8"),
         ([ROW, "2,1,bbbb,trained,good,100,1,cpu"], "line 3  val_acc must be a number, got 'good'"),
-        ([ROW.replace("100,", "1e3,")], "line 2  params must be an integer, got '1e3'"),
-        ([ROW.replace("100,", ",")], "line 2  params must be an integer, got ''"),
+        ([ROW.replace("100,", "1e3,")], "line 2  params must be a count, got '1e3'"),
+        ([ROW.replace("100,", ",")], "line 2  params must be a count, got ''"),
         ([ROW.replace("0.5", "nan")], "line 2  val_acc must be a number, got 'nan'"),
-        ([ROW.replace(",100,", f",{'9' * 5_000},")], "line 2  params must be an integer"),
+        ([ROW.replace(",100,", f",{'9' * 5_000},")], "line 2  params must be a count"),
+        ([ROW.replace("0.5", "78.4")], "line 2  val_acc must be a share from 0 to 1, got '78.4'"),
+        ([ROW.replace("trained", "wat")], "line 2  status must be one of trained, pruned, failed"),
         ([ROW, '2,"cut'], "line 3  unexpected end of data"),
         ([ROW + "x" * 200_000], "line 2  field larger than field limit"),
     ],
@@ -330,14 +346,14 @@ HOSTILE = "=1+1|<script>`*_[x](y)\x1b[31m\n@b"
 def test_what_cells_hold_is_text_in_every_format(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "s"
     folder.mkdir()
-    cells = dict(zip(("rank", "trial", "val_acc", "params"), "1234", strict=True))
+    cells = {"rank": "1", "trial": "2", "status": "trained", "val_acc": "0.3", "params": "4"}
     head = ("rank", "trial", "spec_hash", "status", "val_acc", "params", "=col|umn")
     line = io.StringIO()
     csv.writer(line).writerows([head, [cells.get(column, HOSTILE) for column in head]])
     (folder / "leaderboard.csv").write_text(line.getvalue(), newline="")
     for output in ("table", "markdown"):
         lines = cli(
-            "leaderboard", folder, "--format", output, "--columns", "status,=col|umn"
+            "leaderboard", folder, "--format", output, "--columns", "spec_hash,=col|umn"
         ).out.splitlines()
         assert len(lines) == 3
         assert "\x1b" not in "".join(lines)
@@ -348,8 +364,8 @@ def test_what_cells_hold_is_text_in_every_format(cli: Cli, tmp_path: Path) -> No
     out = cli("leaderboard", folder, "--format", "csv").out
     head_again, row = list(csv.reader(io.StringIO(out, newline="")))
     assert head_again[-1] == "'=col|umn"
-    assert row[3] == f"'{HOSTILE}"
-    assert rows(cli, folder)[0]["status"] == HOSTILE
+    assert row[2] == f"'{HOSTILE}"
+    assert rows(cli, folder)[0]["spec_hash"] == HOSTILE
 
 
 CELL = (
