@@ -61,7 +61,7 @@ def _measured(rule: Rule) -> str:
     if not rule.measured:
         return ""
     at = rule.measured
-    return f" Measured: {at.points:+.2f} points ({at.study}, {at.variant!r})."
+    return f" Measured: {at.points:+.2f} points ({at.csv}, {at.variant!r})."
 
 
 def diagnosis_data(
@@ -133,9 +133,7 @@ def rule_page(code: str) -> Page:
     if rule.measured:
         at = rule.measured
         lines.append(
-            Line(
-                f"measured: {at.points:+.2f} points of hold-out accuracy, {at.study}: {at.variant}"
-            )
+            Line(f"measured: {at.points:+.2f} points of hold-out accuracy, {at.csv}: {at.variant}")
         )
     return lines
 

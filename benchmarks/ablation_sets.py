@@ -95,16 +95,6 @@ def on_logits(layer: Parts) -> Change:
     return lambda spec, _recipe: spec["output"]["layers"].append(layer)
 
 
-def both(*changes: Change) -> Change:
-    """Several changes that go together."""
-
-    def change(spec: Parts, recipe: Parts) -> None:
-        for each in changes:
-            each(spec, recipe)
-
-    return change
-
-
 # The sets
 
 
@@ -152,7 +142,6 @@ _RULES = AblationSet(
         "padded-pointwise": layers("conv3.1", "conv4.0", pointwise_padding=1),
         "no-activation": layers(*_STRIDED, activation=None),
         "no-norm": layers(*_STRIDED, norm=None),
-        "linear-network": everywhere(activation=None),
         "activation-on-logits": layers("output.1", activation="relu"),
         "norm-on-logits": on_logits({"op": "norm"}),
         "dropout-on-logits": layers("output.1", dropout=0.1),
@@ -161,21 +150,13 @@ _RULES = AblationSet(
         ),
         "bottleneck": layers("conv3.0", out_channels=16),
         "padding-kernel": layers("conv2.1", "conv4.0", stride=2),
-        "gridding": layers("conv3.1", "conv4.0", "conv4.1", dilation=2),
-        "early-downsampling": both(layers("conv2.0", stride=2), layers("conv3.0", stride=1)),
         "max-pool-head": layers("output.0", op="max_pool", kernel_size=8),
         "dropout": everywhere(dropout=0.1),
-        "few-steps": recipe(lr=0.01, momentum=0.0, nesterov=False),
-        "long-steps": recipe(lr=4.0),
         "stops-at-target": recipe(stop_at_target=True, target_accuracy=0.6),
         "flat-schedule": recipe(schedule={"kind": "constant"}),
-        "large-batch": recipe(batch_size=512),
         "decayed-norms": recipe(decay_norms_and_biases=True),
-        "no-weight-decay": recipe(weight_decay=0.0),
         "no-augmentation": augment(flip=0.0, translate=0),
         "heavy-augmentation": augment(**_HEAVY),
-        "muon, not sgd-alone": recipe(optimizer="muon", norm_bias_lr=8.0),
-        "a start unlike default-start": init(whiten=True, dirac=True),
     },
     csv=RULES / "ablations.csv",
 )

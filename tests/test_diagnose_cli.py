@@ -153,7 +153,7 @@ def test_diagnosing_loads_nothing_heavy() -> None:
 
 def differences(measured: Measured) -> list[float]:
     """By seed, in points of accuracy: a variant's hold-out accuracy minus the base's."""
-    with (ROOT / measured.study / "ablations.csv").open(encoding="utf-8") as file:
+    with (ROOT / measured.csv).open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     base = {
         row["seed"]: float(row["val_acc"]) for row in rows if row["variant"] == rows[0]["variant"]

@@ -122,7 +122,10 @@ def sgd_alone(recipe: Recipe) -> Iterator[Finding]:
     if recipe.optimizer == "muon":
         return
     fast = shipped("fast")
-    names = ("optimizer", "lr", "norm_bias_lr", "momentum", "nesterov", "weight_decay")
+    names = (
+        "optimizer", "lr", "norm_bias_lr", "momentum", "nesterov",
+        "weight_decay", "decay_norms_and_biases",
+    )  # fmt: skip
     yield Finding(
         "sgd-alone",
         "optimizer",

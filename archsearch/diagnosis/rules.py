@@ -15,12 +15,12 @@ class Measured(NamedTuple):
 
     Attributes:
         points: of hold-out accuracy, with it minus without it, its mean over seeds.
-        study: where it is kept.
+        csv: where the trainings are kept.
         variant: its name there.
     """
 
     points: float
-    study: str
+    csv: str
     variant: str
 
 
@@ -43,7 +43,9 @@ class Rule(NamedTuple):
 
 
 _PIXELS = "archsearch follows every cell's pixels: docs/analyzer.md"
-_RULES_STUDY, _RECIPES_STUDY = "studies/rules", "studies/recipes"
+_RULES = "studies/rules/ablations.csv"
+_LONGER = "studies/rules/ablations-8-epochs.csv"
+_RECIPE = "studies/recipes/ablations.csv"
 _BATCH_NORM = 'Ioffe, Szegedy, "Batch Normalization", ICML 2015, arXiv 1502.03167'
 _ARAUJO = (
     'Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill '
@@ -77,7 +79,7 @@ RULES: dict[str, Rule] = {
     ),
     "no-activation": Rule(
         "network",
-        "warning",
+        "note",
         "two convolutions without an activation (or max pool) between",
         "Two linear maps in a row are one: the first costs parameters and MACs, and adds no "
         "function that the second could not be. Left alone: the parts of a depthwise-separable "
@@ -103,7 +105,7 @@ RULES: dict[str, Rule] = {
     ),
     "padded-pointwise": Rule(
         "network",
-        "warning",
+        "note",
         "padding around a 1x1 kernel",
         "Its border cells see no pixel of the image: they hold the bias alone, yet count in batch "
         "statistics and in the mean of global pooling, and the map grows.",
@@ -152,7 +154,7 @@ RULES: dict[str, Rule] = {
     ),
     "dropout-on-logits": Rule(
         "network",
-        "warning",
+        "note",
         "dropout after the last convolution or linear layer",
         "It sets logits to 0 at random, the right class's too: noise in the loss rather than in "
         "features, with nothing behind it to make up for it.",
@@ -277,7 +279,7 @@ RULES: dict[str, Rule] = {
     ),
     "long-steps": Rule(
         "recipe",
-        "warning",
+        "note",
         "steps that are likely to throw the weights out",
         "Above some step size the loss rises rather than falls.",
         _GOH,
@@ -296,7 +298,7 @@ RULES: dict[str, Rule] = {
         "batches that leave few steps",
         "An epoch has as many steps as batches; in a short run, steps are what is short.",
         'Keskar et al., "On Large-Batch Training", ICLR 2017, arXiv 1609.04836',
-        Measured(-1.41, _RECIPES_STUDY, "batch 512"),
+        Measured(-1.41, _RECIPE, "batch 512"),
     ),
     "sgd-alone": Rule(
         "recipe",
@@ -304,7 +306,7 @@ RULES: dict[str, Rule] = {
         "kernels moved by plain or Adam's gradients",
         "Muon makes a kernel's update orthogonal, so that all its directions learn at once.",
         _JORDAN + '; Jordan, "Muon", 2024',
-        Measured(-2.61, _RECIPES_STUDY, "sgd for every layer, not muon"),
+        Measured(-2.61, _RECIPE, "sgd for every layer, not muon"),
     ),
     "default-start": Rule(
         "recipe",
@@ -313,11 +315,11 @@ RULES: dict[str, Rule] = {
         "Few epochs are mostly spent on finding edges and on passing the image through; both can "
         "be there from the start.",
         _JORDAN,
-        Measured(-0.89, _RECIPES_STUDY, "no identity-like start"),
+        Measured(-0.89, _RECIPE, "no identity-like start"),
     ),
     "decayed-norms": Rule(
         "recipe",
-        "warning",
+        "note",
         "weight decay on norms and biases",
         "Decay keeps kernels small so that their steps stay large; a norm's scale and a bias have "
         "no such reason.",
