@@ -85,6 +85,7 @@ RULES: dict[str, Rule] = {
         "function that the second could not be. Left alone: the parts of a depthwise-separable "
         "convolution, linear bottlenecks, and what a residual adds up.",
         'Goodfellow, Bengio, Courville, "Deep Learning", MIT Press 2016, chapter 6',
+        Measured(0.22, _RULES, "no-activation"),
     ),
     "no-norm": Rule(
         "network",
@@ -93,6 +94,7 @@ RULES: dict[str, Rule] = {
         "Without a norm the scale of a layer's output drifts with its weights, and with it the "
         "step that the next layers need; high learning rates, which few epochs need, diverge.",
         _BATCH_NORM,
+        Measured(-1.09, _RULES, "no-norm"),
     ),
     "skipped-cells": Rule(
         "network",
@@ -102,6 +104,7 @@ RULES: dict[str, Rule] = {
         "A 1x1 kernel with stride 2 reads one cell in four; the layer before it computed the "
         "other three for nothing. A kernel as wide as the stride, or wider, reads them all.",
         'He et al., "Bag of Tricks for Image Classification", CVPR 2019, 1812.01187',
+        Measured(-1.53, _RULES, "skipped-cells"),
     ),
     "padded-pointwise": Rule(
         "network",
@@ -110,6 +113,7 @@ RULES: dict[str, Rule] = {
         "Its border cells see no pixel of the image: they hold the bias alone, yet count in batch "
         "statistics and in the mean of global pooling, and the map grows.",
         _PIXELS,
+        Measured(-0.41, _RULES, "padded-pointwise"),
     ),
     "padding-kernel": Rule(
         "network",
@@ -118,6 +122,7 @@ RULES: dict[str, Rule] = {
         "On a map of 2x2 cells a 3x3 kernel has four taps inside at most: its other weights are "
         "trained on zeros or hardly at all, and count as parameters all the same.",
         _RICHTER,
+        Measured(-2.67, _RULES, "padding-kernel"),
     ),
     "depthwise-on-image": Rule(
         "network",
@@ -126,6 +131,7 @@ RULES: dict[str, Rule] = {
         "Depthwise kernels look at red, green and blue apart, one filter each: three filters in "
         "all, where a full first convolution has dozens of oriented edges and colour blobs.",
         'Chollet, "Xception", CVPR 2017, arXiv 1610.02357: two full convolutions come first',
+        Measured(-2.46, _RULES, "depthwise-on-image"),
     ),
     "bottleneck": Rule(
         "network",
@@ -135,6 +141,7 @@ RULES: dict[str, Rule] = {
         "residual carries the wide map past it, that is another matter.",
         'Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv 1512.00567: '
         "avoid representational bottlenecks",
+        Measured(-3.45, _RULES, "bottleneck"),
     ),
     "activation-on-logits": Rule(
         "network",
@@ -143,6 +150,7 @@ RULES: dict[str, Rule] = {
         "The loss needs logits of both signs. ReLU cuts the negative ones off: classes cannot be "
         "told to be unlikely, and a logit at 0 gets no gradient.",
         "torch.nn.CrossEntropyLoss: input is expected to contain unnormalized logits",
+        Measured(-4.78, _RULES, "activation-on-logits"),
     ),
     "norm-on-logits": Rule(
         "network",
@@ -151,6 +159,7 @@ RULES: dict[str, Rule] = {
         "It gives every class the same spread over a batch, and an image's logits in training "
         "depend on the others in its batch. In a short training it cost nothing.",
         _BATCH_NORM,
+        Measured(1.27, _RULES, "norm-on-logits"),
     ),
     "dropout-on-logits": Rule(
         "network",
@@ -159,6 +168,7 @@ RULES: dict[str, Rule] = {
         "It sets logits to 0 at random, the right class's too: noise in the loss rather than in "
         "features, with nothing behind it to make up for it.",
         'Srivastava et al., "Dropout", JMLR 15, 2014: applied to hidden units and inputs',
+        Measured(-0.25, _RULES, "dropout-on-logits"),
     ),
     "max-pool-head": Rule(
         "network",
@@ -167,6 +177,7 @@ RULES: dict[str, Rule] = {
         "One cell a channel gets the gradient, so training is slower, and one bright spot decides "
         "where the mean would weigh the whole image.",
         'Lin, Chen, Yan, "Network In Network", ICLR 2014, arXiv 1312.4400',
+        Measured(-1.83, _RULES, "max-pool-head"),
     ),
     "flatten-head": Rule(
         "network",
@@ -183,6 +194,7 @@ RULES: dict[str, Rule] = {
         "A small network on 50,000 images underfits before it overfits; what dropout takes away "
         "is capacity that it lacks already.",
         'Srivastava et al., "Dropout", JMLR 15, 2014, section 7: wider layers are needed with it',
+        Measured(-2.35, _RULES, "dropout"),
     ),
     "gridding": Rule(
         "network",
@@ -291,6 +303,7 @@ RULES: dict[str, Rule] = {
         "At a high rate the weights jump about the place where they should settle; most of the "
         "accuracy comes as the rate goes to 0.",
         'Loshchilov, Hutter, "SGDR", ICLR 2017, arXiv 1608.03983',
+        Measured(-6.64, _RULES, "flat-schedule"),
     ),
     "large-batch": Rule(
         "recipe",
@@ -324,6 +337,7 @@ RULES: dict[str, Rule] = {
         "Decay keeps kernels small so that their steps stay large; a norm's scale and a bias have "
         "no such reason.",
         'He et al., "Bag of Tricks", CVPR 2019, arXiv 1812.01187, section 3.1',
+        Measured(-0.54, _RULES, "decayed-norms"),
     ),
     "no-weight-decay": Rule(
         "recipe",
@@ -339,6 +353,7 @@ RULES: dict[str, Rule] = {
         "images that are neither flipped nor moved",
         "Within some epochs the very same images are learned by heart.",
         'Shorten, Khoshgoftaar, "A Survey on Image Data Augmentation", J. Big Data 6, 2019',
+        Measured(-1.61, _LONGER, "no-augmentation"),
     ),
     "heavy-augmentation": Rule(
         "recipe",
@@ -348,6 +363,7 @@ RULES: dict[str, Rule] = {
         "would overfit, which a small one in few epochs does not.",
         'Steiner et al., "How to train your ViT?", TMLR 2022, arXiv 2106.10270: for small models '
         "augmentation and regularisation hurt",
+        Measured(-3.49, _RULES, "heavy-augmentation"),
     ),
     "stops-at-target": Rule(
         "recipe",
@@ -356,6 +372,7 @@ RULES: dict[str, Rule] = {
         "Accuracy rises most as the learning rate goes to 0, and it never gets there; the epoch "
         "that stops is a lucky one, too, chosen by the images that score it.",
         'Loshchilov, Hutter, "SGDR", ICLR 2017, arXiv 1608.03983',
+        Measured(-7.12, _RULES, "stops-at-target"),
     ),
     # Of a history
     "diverged": Rule(
