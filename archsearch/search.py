@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import optuna
 from optuna.exceptions import OptunaError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,6 +31,7 @@ from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
 from archsearch.leaderboard import ASKED, CLOSING, analyze_trial, curves, leaderboard
 from archsearch.objective import score
 from archsearch.orphans import requeue
+from archsearch.outages import Outlasting
 from archsearch.propose import (
     FeasibleSampler,
     Rejection,
@@ -39,7 +41,7 @@ from archsearch.propose import (
 )
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
 from archsearch.settings import cell, filled
-from archsearch.storage import open_study, storage_errors
+from archsearch.storage import connected, open_study, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
 
@@ -75,9 +77,14 @@ def search(
         HopelessSpaceError: the space holds (almost) nothing within the limits.
         ArchsearchError: something cannot be read or written.
     """
-    with files.locked(folder.path), storage_errors(folder):
+    url = storage or folder.storage
+    with (
+        files.locked(folder.path),
+        storage_errors(folder, url),
+        connected(study.name, url, notify) as database,
+    ):
         files.drop_temporaries(folder.path)  # before anything is written: the disk may be full
-        driver = _Driver(study, folder, executor, notify, storage or folder.storage)
+        driver = _Driver(study, folder, executor, notify, database)
         requeue(driver.study)
         notify(StudyOpened(driver.record(), curves(driver.study)))
         driver.note_asked(trials)
@@ -87,6 +94,8 @@ def search(
             driver.run_trials(trials)
             driver.run_closings()
         except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
+            if isinstance(database, Outlasting):
+                database.give_up()
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 # None of these is a trial's fault, but that a device was lost may be.
                 requeue(driver.study, blame=isinstance(error, DeviceLostError))
@@ -101,7 +110,7 @@ class _Driver:
     folder: StudyFolder
     executor: Executor
     notify: Callable[[Event], None]
-    storage: str
+    storage: str | BaseStorage
     study: optuna.Study = field(init=False)
     _rejections: int = field(init=False, default=0)
 

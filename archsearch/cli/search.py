@@ -16,6 +16,7 @@ from archsearch.cli.options import (
     DeviceOption,
     Precision,
     PrecisionOption,
+    StorageOption,
     open_trainer,
 )
 
@@ -73,10 +74,7 @@ def search(
     dataset: Annotated[Dataset | None, typer.Option(help="Instead of the study's own.")] = None,
     data: DataOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the study's own.")] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="An Optuna database instead of the folder's SQLite."),
-    ] = None,
+    storage: StorageOption = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -113,6 +111,7 @@ def search(
     to go on after an interruption.
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
+    from archsearch.database import database_url
     from archsearch.study import load_study
     from archsearch.worker import Place
 
@@ -135,7 +134,7 @@ def search(
     place = Place(config.dataset, data, device, precision.value if precision else None)
     if dry_run:
         raise typer.Exit(_dry_run(config, trials, place, workers))
-    raise typer.Exit(_search(config, trials, storage, place, workers))
+    raise typer.Exit(_search(config, trials, database_url(storage), place, workers))
 
 
 def _with(config: Study, changes: dict[str, Any]) -> Study:
