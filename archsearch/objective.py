@@ -42,10 +42,15 @@ def score(
 
 def pareto_front(costs: Sequence[tuple[float, ...]]) -> list[bool]:
     """Which rows no other row beats: at most as high in every column, and lower in one."""
-    return [
-        not any(
+    front: list[tuple[float, ...]] = []
+    on_front = [False] * len(costs)
+    # Who beats a row comes before it in this order, and so does one of the front that beats both.
+    for i in sorted(range(len(costs)), key=lambda i: costs[i]):
+        mine = costs[i]
+        on_front[i] = not any(
             other != mine and all(o <= m for o, m in zip(other, mine, strict=True))
-            for other in costs
+            for other in front
         )
-        for mine in costs
-    ]
+        if on_front[i]:
+            front.append(mine)
+    return on_front

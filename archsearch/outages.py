@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
@@ -20,6 +20,7 @@ from archsearch.database import without_secrets
 from archsearch.driver_lock import DriverLock
 from archsearch.errors import StudyError
 from archsearch.machine import seconds_from
+from archsearch.sole_writer import SoleWriter
 
 PATIENCE_VARIABLE = "ARCHSEARCH_STORAGE_PATIENCE"
 PATIENCE_S = 600.0
@@ -53,7 +54,6 @@ class Outlasting(BaseStorage):
     away: Callable[[str, float], None]
     back: Callable[[float], None]
     patience_s: float = field(default_factory=lambda: seconds_from(PATIENCE_VARIABLE, PATIENCE_S))
-    _trial: int = -1
 
     def __post_init__(self) -> None:
         # Optuna makes tables through two connections at once; the one with the lock is alone.
@@ -67,7 +67,7 @@ class Outlasting(BaseStorage):
             "pool_events": [(self.lock.take, "connect")],
         }
         self._storage = RDBStorage(self.url, alone, True, skip_table_creation=True)
-        self._inner = get_storage(self._storage)
+        self._inner = SoleWriter(self._storage)
 
     def close(self) -> None:
         """Let go of the study."""
@@ -115,22 +115,8 @@ class Outlasting(BaseStorage):
     # What may have been done already
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """One trial, even where the first attempt made one and could not say so."""
-        taken = self.lock.taken
-        if self._trial < 0:
-            self._trial = self._newest(study_id)
-        made = self._outlast(lambda: self._inner.create_new_trial(study_id, template_trial))
-        if self.lock.taken != taken:
-            for trial in self.get_all_trials(study_id, deepcopy=False):
-                if self._trial < trial._trial_id != made:
-                    self.set_trial_user_attr(trial._trial_id, "interrupted", True)
-                    self.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-        self._trial = max(made, self._trial)
-        return made
-
-    def _newest(self, study_id: int) -> int:
-        trials = self.get_all_trials(study_id, deepcopy=False)
-        return max((trial._trial_id for trial in trials), default=-1)
+        """`SoleWriter` sees to a first attempt that made a trial and could not say so."""
+        return self._outlast(lambda: self._inner.create_new_trial(study_id, template_trial))
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -141,7 +127,7 @@ class Outlasting(BaseStorage):
             return self._inner.set_trial_state_values(trial_id, state, values)
 
         def again() -> bool:
-            return self._inner.get_trial(trial_id).state == state or attempt()
+            return self._inner.reread(trial_id).state == state or attempt()
 
         return self._outlast(attempt, again)
 

@@ -22,6 +22,7 @@ from archsearch.errors import ArchsearchError, StudyError
 from archsearch.events import DatabaseAway, DatabaseBack
 from archsearch.outages import Outlasting
 from archsearch.parse import from_toml
+from archsearch.sole_writer import SoleWriter
 from archsearch.study import Study, StudyFolder, study_toml
 
 
@@ -70,7 +71,7 @@ def open_study(
     if storage == folder.storage and not (folder.path / "study.db").exists():
         _refuse_if_searched(folder)
     study = optuna.create_study(
-        storage=storage,
+        storage=SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage,
         study_name=config.name,
         direction="maximize",
         sampler=sampler,

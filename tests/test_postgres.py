@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import threading
 import time
@@ -33,6 +34,8 @@ from tests.conftest import Cli
 from tests.test_search import Pretend, check_done, demo
 
 pytestmark = pytest.mark.postgres
+OUTAGE_S = float(os.environ.get("ARCHSEARCH_OUTAGE_S", "5"))
+"""Of the search with real workers; the drill is 30."""
 BREAK = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE application_name LIKE 'archsearch%'"
@@ -122,11 +125,12 @@ def test_connections_that_break_at_any_moment_cost_nothing(
     tmp_path: Path, database: Server
 ) -> None:
     begun, done = threading.Event(), threading.Event()
+    rng = random.Random(0)
 
     def breaks() -> None:
         with psycopg.connect(database.secret_url.replace("+psycopg", ""), autocommit=True) as other:
             begun.wait(60)
-            while not done.wait(0.2):
+            while not done.wait(rng.expovariate(3.0)):
                 other.execute(BREAK)
 
     told: list[Event] = []
@@ -138,12 +142,12 @@ def test_connections_that_break_at_any_moment_cost_nothing(
     thread = threading.Thread(target=breaks)
     thread.start()
     try:
-        go(tmp_path, database, 8, Pretend(capacity=3), notify)
+        go(tmp_path, database, 12, Pretend(capacity=3), notify)
     finally:
         done.set()
         thread.join()
-    check(tmp_path, database, 8)
-    assert sum(isinstance(event, DatabaseAway) for event in told) > 3
+    check(tmp_path, database, 12)
+    assert sum(isinstance(event, DatabaseAway) for event in told) > 0
 
 
 def test_an_operation_that_was_done_unseen_is_not_done_twice(
@@ -166,7 +170,7 @@ def test_an_operation_that_was_done_unseen_is_not_done_twice(
     database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     go(tmp_path / "counted", database, 2)
     total = commits
-    assert total > 50
+    assert total > 30
     for lose_at in range(15, total, total // 6):  # before: it opens, and nothing is waited for yet
         commits = 0
         database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
@@ -295,7 +299,7 @@ def test_a_search_outlasts_its_database_and_its_password_is_nowhere(
                     continue
             if not was_away and len(list(study.glob("trials/*/history.csv"))) >= 3:
                 database.stop()
-                time.sleep(5)
+                time.sleep(OUTAGE_S)
                 database.start()
                 was_away = True
             time.sleep(0.2)
