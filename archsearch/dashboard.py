@@ -45,7 +45,7 @@ def open_dashboard(
         ArchsearchError: the address cannot be bound to.
     """
     logging.getLogger("optuna_dashboard").addHandler(_handler())
-    with storage_errors(folder):
+    with storage_errors(folder, storage or folder.storage):
         database = read_only(folder, storage)
         study_id = database.get_study_id_from_name(name)
         app = guarded(wsgi(database), _LOOPBACK_NAMES if host == LOOPBACK else None)

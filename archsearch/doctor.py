@@ -24,7 +24,7 @@ from archsearch.results import (
     write_leaderboard,
 )
 from archsearch.spec import Spec
-from archsearch.storage import storage_errors
+from archsearch.storage import looked_into, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 
 
@@ -55,7 +55,7 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
     if not folder.study.exists() and not (folder.path / "study.db").exists():
         raise StudyError(f"{folder.path}: is no study folder (studies/NAME); nothing was touched")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with files.locked(folder.path), storage_errors(folder):
+    with files.locked(folder.path), storage_errors(folder, storage or folder.storage):
         return list(_examined(folder, storage))
 
 
@@ -107,7 +107,8 @@ def _database(folder: StudyFolder) -> Iterator[Finding]:
 
 
 def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Finding:
-    names = optuna.get_all_study_names(storage)
+    database = looked_into(storage)
+    names = optuna.get_all_study_names(database)
     try:
         named = from_toml(Study, read_text(str(folder.study)), str(folder.study)).name
     except ArchsearchError:
@@ -115,7 +116,7 @@ def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Finding:
     if named not in names:
         message = f"holds no study of the name in study.toml, but {', '.join(names) or 'none'}"
         return Finding("study.db", message, mended=False)
-    return optuna.load_study(study_name=named, storage=storage)
+    return optuna.load_study(study_name=named, storage=database)
 
 
 def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:

@@ -94,6 +94,21 @@ class ReferenceEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class DatabaseAway:
+    """The study's database does not answer; the search waits for it, at most so long."""
+
+    why: str
+    patience_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseBack:
+    """It answers again."""
+
+    away_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A proposal broke a rule; no trial was spent on it."""
 
@@ -109,4 +124,6 @@ Event = (
     | FinalEnded
     | ReferenceEnded
     | Rejected
+    | DatabaseAway
+    | DatabaseBack
 )

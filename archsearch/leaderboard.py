@@ -25,6 +25,9 @@ CLOSING = "closing"
 FINAL = "final:"
 """How the study attributes of final results begin."""
 
+KnownRows = dict[int, tuple[dict[str, Any], float]]
+"""By trial: what its end settled of its row, and its score."""
+
 
 def curves(study: optuna.Study) -> dict[int, list[float]]:
     """Hold-out accuracy by epoch, by trial; of trials in training too."""
@@ -54,8 +57,18 @@ def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
     return analyze(spec_of(config.space, knobs, f"{config.name}-{trial.number}"))
 
 
-def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list[Entry]:
-    """Every trial that counts or failed for good: trained ones first, by the study's objective."""
+def leaderboard(
+    study: optuna.Study, config: Study, folder: StudyFolder, known: KnownRows | None = None
+) -> list[Entry]:
+    """Every trial that counts or failed for good: trained ones first, by the study's objective.
+
+    Args:
+        study: the database.
+        config: the study file.
+        folder: where runs are kept.
+        known: what was worked out of trials before, for they do not change; added to.
+    """
+    known = {} if known is None else known
     trials = [
         trial
         for trial in study.get_trials(deepcopy=False)
@@ -63,12 +76,14 @@ def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list
         and not trial.user_attrs.get("interrupted")
         and is_whole(trial, config)
     ]
-    rows = [_entry(trial, study, config, folder) for trial in trials]
-    target, order = config.recipe.target_accuracy, {"trained": 0, "pruned": 1, "failed": 2}
-    scores = {
-        trial.number: score(config.objective, target, history(trial), row["params"])
-        for trial, row in zip(trials, rows, strict=True)
-    }
+    attrs, order = study.user_attrs, {"trained": 0, "pruned": 1, "failed": 2}
+    finals = [(name, result) for name, result in attrs.items() if name.startswith(FINAL)]
+    rows, scores = [], {}
+    for trial in trials:
+        if trial.number not in known:
+            known[trial.number] = _row(trial, config, folder)
+        row, scores[trial.number] = known[trial.number]
+        rows.append(row | _finals(row, finals, config))
     rows.sort(key=lambda row: (order[row["status"]], -scores[row["trial"]], row["trial"]))
     trained = [row for row in rows if row["status"] == "trained"]
     front = pareto_front([(-(row["val_acc"] or 0), row["params"], row["macs"]) for row in trained])
@@ -77,36 +92,23 @@ def leaderboard(study: optuna.Study, config: Study, folder: StudyFolder) -> list
     return [Entry(rank=rank, **row) for rank, row in enumerate(rows, start=1)]
 
 
-def _entry(
-    trial: FrozenTrial, study: optuna.Study, config: Study, folder: StudyFolder
-) -> dict[str, Any]:
+def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[str, Any], float]:
+    """What a trial's end settles, and its score."""
     attrs = trial.user_attrs
     spec_hash = attrs["spec_hash"]
     epochs = history(trial)
     seconds = sum(epoch.train_seconds for epoch in epochs)
-    to_target = seconds_to(config.recipe.target_accuracy, epochs)
+    target = config.recipe.target_accuracy
+    to_target = seconds_to(target, epochs)
     analysis = analyze_trial(trial, config)
     run = attrs.get("run") or dict.fromkeys((field.name for field in fields(Run)), "")
-    finals = [
-        result
-        for name, result in study.user_attrs.items()
-        if name.startswith(final_name(spec_hash, None))
-    ]
-    tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
-    test_acc = statistics.fmean(tested) if tested else None
-    reasons = [attrs.get("reason", ""), *(result["reason"] for result in finals)]
-    target = config.final_recipe.target_accuracy
     states = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned"}
     spec_path = folder.trial(spec_hash) / "spec.json"
-    return {
+    row = {
         "trial": trial.number,
         "spec_hash": spec_hash,
         "status": states.get(trial.state, "failed"),
         "val_acc": epochs[-1].val_acc if epochs else None,
-        "test_acc": test_acc,
-        "test_acc_std": statistics.stdev(tested) if len(tested) > 1 else None,
-        "test_seeds": len(tested),
-        "reached_target": test_acc >= target if test_acc is not None and target else None,
         "params": analysis.params,
         "receptive_field": axes(analysis.receptive_field),
         "receptive_field_with_gap": axes(analysis.receptive_field_with_gap),
@@ -116,12 +118,32 @@ def _entry(
         "images_per_second": _mean_speed(epochs),
         **run,
         "spec_path": str(spec_path.relative_to(folder.path)),
-        "final_epochs": finals[0]["epochs"] if finals else None,
-        "final_train_seconds": _mean_seconds(finals),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "pareto": None,
         "edits": "; ".join(told(config.space, trial.params)),
         "knobs": cell(config.space, filled(config.space, trial.params)),
+        "reason": attrs.get("reason", ""),
+    }
+    return row, score(config.objective, target, epochs, analysis.params)
+
+
+def _finals(
+    row: dict[str, Any], results: list[tuple[str, dict[str, Any]]], config: Study
+) -> dict[str, Any]:
+    """What the final results of a trial's network add to its row."""
+    begins = final_name(row["spec_hash"], None)
+    finals = [result for name, result in results if name.startswith(begins)]
+    tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
+    test_acc = statistics.fmean(tested) if tested else None
+    target = config.final_recipe.target_accuracy
+    reasons = [row["reason"], *(result["reason"] for result in finals)]
+    return {
+        "test_acc": test_acc,
+        "test_acc_std": statistics.stdev(tested) if len(tested) > 1 else None,
+        "test_seeds": len(tested),
+        "reached_target": test_acc >= target if test_acc is not None and target else None,
+        "final_epochs": finals[0]["epochs"] if finals else None,
+        "final_train_seconds": _mean_seconds(finals),
         "reason": "; ".join(filter(None, reasons)),
     }
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+
+from archsearch.errors import ArchsearchError
 
 
 def cores() -> int:
@@ -18,6 +21,24 @@ def threads_each(processes: int) -> int:
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
     return max(1, cores() // processes)
+
+
+def seconds_from(variable: str, default: float) -> float:
+    """What an environment variable says, or else `default`.
+
+    Raises:
+        ArchsearchError: it is no number of seconds.
+    """
+    asked = os.environ.get(variable)
+    if not asked:
+        return default
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = math.nan
+    if not 1 <= seconds < math.inf:
+        raise ArchsearchError(f"{variable}: must be a number of seconds, at least 1, got {asked!r}")
+    return seconds
 
 
 def load() -> str:

@@ -19,6 +19,8 @@ from rich.text import Text
 
 from archsearch.analyze import Analysis
 from archsearch.events import (
+    DatabaseAway,
+    DatabaseBack,
     Event,
     FinalEnded,
     ReferenceEnded,
@@ -120,6 +122,8 @@ class SearchState:
             case Rejected(rejection=rejection):
                 self.rejected.update(rejection.rules)
                 return None
+            case DatabaseAway() | DatabaseBack():
+                return outage_told(event)
 
     def _opened(self, entries: list[Entry]) -> str | None:
         self.opened = True
@@ -232,6 +236,15 @@ class SearchState:
         return best
 
 
+def outage_told(event: DatabaseAway | DatabaseBack) -> str:
+    """Why nothing happens for a while, and that it is over."""
+    match event:
+        case DatabaseAway(why=why, patience_s=patience_s):
+            return f"paused: the database is away ({why}); waiting up to {clock(patience_s)}"
+        case DatabaseBack(away_s=away_s):
+            return f"going on: the database is back after {away_s:.0f} s; nothing is lost"
+
+
 def best_of(board: Sequence[Entry]) -> list[Entry]:
     """What is shown of a leaderboard while it grows; it is in the order of the objective."""
     return [entry for entry in board if entry.status == "trained"][:SHOWN_BEST]
@@ -302,9 +315,7 @@ class _Quiet:
 
     def event(self, event: Event) -> None:
         line = self.state.apply(event)
-        if line and isinstance(
-            event, StudyOpened | SpaceCounted | TrialEnded | FinalEnded | ReferenceEnded
-        ):
+        if line and not isinstance(event, Started | Trained):
             self.note(line)
 
     def note(self, message: str) -> None:

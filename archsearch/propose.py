@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, Verdict, judge
@@ -184,6 +184,19 @@ class FeasibleSampler(BaseSampler):
             case "gp":
                 # Each proposal fits a process anew: seconds, not microseconds.
                 return GPSampler(n_startup_trials=startup, seed=seed), min(tries, _GP_TRIES)
+
+
+def proposal(study: optuna.Study, number: int, space: dict[str, BaseDistribution]) -> FrozenTrial:
+    """What the study's sampler proposes for a trial that is not in the database yet.
+
+    Raises:
+        HopelessSpaceError: nothing.
+    """
+    drawn = create_trial(state=TrialState.RUNNING)
+    drawn.number = number
+    params = study.sampler.sample_relative(study, drawn, space)
+    drawn.params, drawn.distributions = {name: params[name] for name in space}, dict(space)
+    return drawn
 
 
 def taken_hashes(study: optuna.Study) -> set[str]:

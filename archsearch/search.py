@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
@@ -27,23 +30,37 @@ from archsearch.events import (
     TrialEnded,
 )
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
-from archsearch.leaderboard import ASKED, CLOSING, analyze_trial, curves, leaderboard
+from archsearch.leaderboard import (
+    ASKED,
+    CLOSING,
+    KnownRows,
+    analyze_trial,
+    curves,
+    leaderboard,
+)
 from archsearch.objective import score
 from archsearch.orphans import requeue
+from archsearch.outages import Outlasting
 from archsearch.propose import (
     FeasibleSampler,
     Rejection,
     distributions,
+    proposal,
     screen,
     taken_hashes,
 )
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
 from archsearch.settings import cell, filled
-from archsearch.storage import open_study, storage_errors
+from archsearch.storage import connected, open_study, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
 
 MAX_FAILURES_IN_A_ROW = 10
+_MOST_OF_A_LEADERBOARD = 10
+"""It is not written again before so many times the time that writing took: with a thousand workers
+and as many rows, the driver would do nothing else."""
+_KEEP_NOTHING = ("tpe", "random")
+"""Samplers that need nothing of their own kept with the trials that they propose."""
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -75,9 +92,14 @@ def search(
         HopelessSpaceError: the space holds (almost) nothing within the limits.
         ArchsearchError: something cannot be read or written.
     """
-    with files.locked(folder.path), storage_errors(folder):
+    url = storage or folder.storage
+    with (
+        files.locked(folder.path),
+        storage_errors(folder, url),
+        connected(study.name, url, notify) as database,
+    ):
         files.drop_temporaries(folder.path)  # before anything is written: the disk may be full
-        driver = _Driver(study, folder, executor, notify, storage or folder.storage)
+        driver = _Driver(study, folder, executor, notify, database)
         requeue(driver.study)
         notify(StudyOpened(driver.record(), curves(driver.study)))
         driver.note_asked(trials)
@@ -87,6 +109,8 @@ def search(
             driver.run_trials(trials)
             driver.run_closings()
         except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
+            if isinstance(database, Outlasting):
+                database.give_up()
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 # None of these is a trial's fault, but that a device was lost may be.
                 requeue(driver.study, blame=isinstance(error, DeviceLostError))
@@ -101,9 +125,11 @@ class _Driver:
     folder: StudyFolder
     executor: Executor
     notify: Callable[[Event], None]
-    storage: str
+    storage: str | BaseStorage
     study: optuna.Study = field(init=False)
     _rejections: int = field(init=False, default=0)
+    _write_after: float = field(init=False, default=0.0)
+    _known_rows: KnownRows = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -202,16 +228,33 @@ class _Driver:
             return error
         return None
 
+    def _ask(self) -> tuple[Trial, Analysis]:
+        """The next trial: one that waits in the queue, or else a new proposal."""
+        free = distributions(self.config.space)
+        queued = any(trial.state == TrialState.WAITING for trial in self._trials())
+        if queued or self.config.sampler.kind not in _KEEP_NOTHING:
+            trial = self.study.ask(free)
+            analysis = self._analysis(trial.number)
+            for name, excess in _excess(analysis, self.config.constraints).items():
+                trial.set_constraint(name, excess)
+            for name, value in _about(analysis).items():
+                trial.set_user_attr(name, value)
+            return trial, analysis
+        # Whole and in one transaction, rather than in thirty.
+        storage, study_id = self.study._storage, self.study._study_id
+        drawn = proposal(self.study, len(self._trials()), free)
+        analysis = analyze_trial(drawn, self.config)
+        whole = create_trial(
+            state=TrialState.RUNNING,
+            params=drawn.params,
+            distributions=free,
+            user_attrs=_about(analysis),
+            constraints=_excess(analysis, self.config.constraints),
+        )
+        return Trial(self.study, storage.create_new_trial(study_id, whole)), analysis
+
     def _start(self) -> _Running:
-        trial = self.study.ask(distributions(self.config.space))
-        analysis = self._analysis(trial.number)
-        trial.set_user_attr("verdict", "accepted")  # others cost no trial
-        trial.set_user_attr("params", analysis.params)
-        trial.set_user_attr("receptive_field", axes(analysis.receptive_field))
-        trial.set_user_attr("macs", analysis.macs)
-        for name, excess in _excess(analysis, self.config.constraints).items():
-            trial.set_constraint(name, excess)
-        trial.set_user_attr("spec_hash", analysis.spec_hash)
+        trial, analysis = self._ask()
         job = Job(
             key=f"trial-{trial.number}",
             spec_hash=analysis.spec_hash,
@@ -243,7 +286,13 @@ class _Driver:
             at.trial.set_user_attr(name, value)
         final_score = self._score(at) if state == TrialState.COMPLETE else None
         self.study.tell(at.trial, final_score, state=state)
-        self.notify(TrialEnded(at.job.key, at.trial.number, self.record()))
+        began = time.monotonic()
+        entries = leaderboard(self.study, self.config, self.folder, self._known_rows)
+        if began >= self._write_after:
+            write_leaderboard(self.folder.leaderboard, entries)
+            ended = time.monotonic()
+            self._write_after = ended + _MOST_OF_A_LEADERBOARD * (ended - began)
+        self.notify(TrialEnded(at.job.key, at.trial.number, entries))
 
     def _score(self, at: _Running) -> float:
         target, params = self.config.recipe.target_accuracy, at.trial.user_attrs["params"]
@@ -292,7 +341,7 @@ class _Driver:
 
     def record(self) -> list[Entry]:
         """Write the leaderboard as the study has it."""
-        entries = leaderboard(self.study, self.config, self.folder)
+        entries = leaderboard(self.study, self.config, self.folder, self._known_rows)
         write_leaderboard(self.folder.leaderboard, entries)
         return entries
 
@@ -323,9 +372,20 @@ class _Running:
     history: list[Epoch] = field(default_factory=list)
 
 
-def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, int]:
+def _about(analysis: Analysis) -> dict[str, Any]:
+    """What a trial says of its network; the hash last, without which it is not whole."""
+    return {
+        "verdict": "accepted",  # others cost no trial
+        "params": analysis.params,
+        "receptive_field": axes(analysis.receptive_field),
+        "macs": analysis.macs,
+        "spec_hash": analysis.spec_hash,
+    }
+
+
+def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, float]:
     """Optuna's form of a limit: how far above it, at most 0 where it holds."""
-    excess = {}
+    excess: dict[str, float] = {}
     if constraints.max_params is not None:
         excess["params"] = analysis.params - constraints.max_params
     if constraints.min_receptive_field is not None:

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch import files
+from archsearch.database import STORAGE_VARIABLE
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.gain import Gain, gain_of
 from archsearch.leaderboard import (
@@ -24,7 +25,7 @@ from archsearch.leaderboard import (
 from archsearch.parse import from_toml, read_text
 from archsearch.progress import InFlight, SearchState, best_of, network_figures
 from archsearch.results import Entry
-from archsearch.storage import storage_errors
+from archsearch.storage import looked_into, storage_errors
 from archsearch.study import Study, StudyFolder
 
 
@@ -66,10 +67,14 @@ def status(folder: StudyFolder, storage: str | None = None) -> Status:
     """
     config = read_study(folder)
     if storage is None and not (folder.path / "study.db").is_file():
-        raise StudyError(f"{folder.path}: has no study.db; give --storage if the search had one")
+        raise StudyError(
+            f"{folder.path}: has no study.db; if the search had another database, give it by "
+            f"--storage or {STORAGE_VARIABLE}"
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with storage_errors(folder):
-        study = optuna.load_study(study_name=config.name, storage=storage or folder.storage)
+    with storage_errors(folder, storage or folder.storage):
+        database = looked_into(storage or folder.storage)
+        study = optuna.load_study(study_name=config.name, storage=database)
         entries = leaderboard(study, config, folder)
         state = _state(study, config, folder, entries)
         return Status(config, files.holder(folder.path), state, gain_of(study, config, entries))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -11,33 +11,75 @@ import optuna
 from optuna.exceptions import OptunaError
 from optuna.pruners import BasePruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import NullPool
 from sqlalchemy.exc import SQLAlchemyError
 
+from archsearch import files
+from archsearch.database import STORAGE_VARIABLE, is_postgres, without_secrets
+from archsearch.driver_lock import DriverLock
 from archsearch.errors import ArchsearchError, StudyError
+from archsearch.events import DatabaseAway, DatabaseBack
+from archsearch.outages import Outlasting
 from archsearch.parse import from_toml
+from archsearch.sole_writer import SoleWriter
 from archsearch.study import Study, StudyFolder, study_toml
 
 
+@contextmanager
+def connected(
+    name: str, storage: str, notify: Callable[[DatabaseAway | DatabaseBack], None]
+) -> Iterator[str | BaseStorage]:
+    """A database for the driver of study `name`; PostgreSQL for no other driver meanwhile.
+
+    Raises:
+        StudyError: another driver is at work on the study.
+    """
+    # Of a connection that is lost it logs a traceback; what matters of it is raised, too.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    if not is_postgres(storage):
+        yield storage
+        return
+    database = Outlasting(
+        storage,
+        DriverLock(name),
+        lambda why, patience_s: notify(DatabaseAway(why, patience_s)),
+        lambda away_s: notify(DatabaseBack(away_s)),
+    )
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def looked_into(storage: str) -> RDBStorage:
+    """A database for who only looks in: nobody is kept out, and no connection stays open."""
+    return RDBStorage(storage, {"poolclass": NullPool})
+
+
 def open_study(
-    config: Study, folder: StudyFolder, storage: str, sampler: BaseSampler
+    config: Study, folder: StudyFolder, storage: str | BaseStorage, sampler: BaseSampler
 ) -> optuna.Study:
     """The study of `config` in the database `storage`, made where there is none.
 
     Raises:
-        StudyError: there is one of that name, and it is another.
+        StudyError: there is one of that name, and it is another; or the folder's trials are in
+            another database.
     """
     if config.sampler.kind == "gp" and not find_spec("scipy"):
         raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
-    # Of a connection that Ctrl-C cut short it logs a traceback; what matters of it is raised, too.
-    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+    if storage == folder.storage and not (folder.path / "study.db").exists():
+        _refuse_if_searched(folder)
     study = optuna.create_study(
-        storage=storage,
+        storage=SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage,
         study_name=config.name,
         direction="maximize",
         sampler=sampler,
         pruner=_pruner(config),
         load_if_exists=True,
     )
+    if not study.get_trials(deepcopy=False):
+        _refuse_if_searched(folder)
     if (stored := study.user_attrs.get("study")) is not None:
         _check_same_study(config, stored, folder)
     study.set_user_attr("study", study_toml(config))
@@ -45,8 +87,8 @@ def open_study(
 
 
 @contextmanager
-def storage_errors(folder: StudyFolder) -> Iterator[None]:
-    """Tell what the database complains of.
+def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
+    """Tell what the database complains of, and no password.
 
     Raises:
         StudyError: instead of SQLAlchemy's and Optuna's errors.
@@ -63,10 +105,24 @@ def storage_errors(folder: StudyFolder) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        why = without_secrets(why, storage)
         raise StudyError(
             f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
             "is as it was. Mend this (disk, permissions, --storage), then run the same command"
         ) from error
+
+
+def _refuse_if_searched(folder: StudyFolder) -> None:
+    """What is to be searched from the beginning must not have been searched already."""
+    try:
+        rows = files.read_csv(folder.leaderboard)
+    except ArchsearchError:
+        return
+    if rows:
+        raise StudyError(
+            f"{folder.path}: its leaderboard has {len(rows)} trials and this database none: give "
+            f"the --storage (or {STORAGE_VARIABLE}) that it was searched with, or another --name"
+        )
 
 
 def _pruner(config: Study) -> BasePruner:

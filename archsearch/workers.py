@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from types import TracebackType
 
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.machine import cores, threads_each
+from archsearch.machine import cores, seconds_from, threads_each
 from archsearch.results import Run
 from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
 from archsearch.worker_process import WorkerProcess
@@ -37,18 +35,7 @@ def stuck_after_s() -> float:
     Raises:
         ArchsearchError: it is no number of seconds.
     """
-    asked = os.environ.get("ARCHSEARCH_STUCK_AFTER")
-    if not asked:
-        return STUCK_AFTER_S
-    try:
-        seconds = float(asked)
-    except ValueError:
-        seconds = math.nan
-    if not 1 <= seconds < math.inf:
-        raise ArchsearchError(
-            f"ARCHSEARCH_STUCK_AFTER: must be a number of seconds, at least 1, got {asked!r}"
-        )
-    return seconds
+    return seconds_from("ARCHSEARCH_STUCK_AFTER", STUCK_AFTER_S)
 
 
 @dataclass(slots=True)

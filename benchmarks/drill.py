@@ -117,6 +117,7 @@ class Drill:
 
     Attributes:
         folder: of the study file, `studies/` and the log.
+        ray: the address of a cluster to train on, whose processes these are not.
         stuck_s: after which a worker that stands still is replaced.
         seen: every worker process that was harmed or left behind.
     """
@@ -125,6 +126,7 @@ class Drill:
     trials: int
     workers: int
     rng: random.Random
+    ray: str | None = None
     stuck_s: float = 15.0
     seen: set[int] = field(default_factory=set)
     _started: list[Search] = field(default_factory=list)
@@ -138,6 +140,7 @@ class Drill:
         """The same, every time."""
         options = {"--trials": self.trials, "--workers": self.workers, "--device": "cpu"}
         words = [str(word) for option in options.items() for word in option]
+        words += ["--ray", self.ray] if self.ray else []
         return archsearch("search", f"{NAME}.toml", *words, "--precision", "fp32")
 
     def start(self, **env: str) -> Search:

@@ -100,7 +100,9 @@ def rows(tmp_path: Path) -> list[dict[str, str]]:
     return files.read_csv(tmp_path / "study" / "leaderboard.csv")
 
 
-def check_done(tmp_path: Path, trials: int, finalists: int = 1) -> None:
+def check_done(
+    tmp_path: Path, trials: int, finalists: int = 1, study: optuna.Study | None = None
+) -> None:
     """Exactly `trials` trained, none twice, the leaderboard as the study has it."""
     board = rows(tmp_path)
     counted = [row for row in board if row["status"] in ("trained", "pruned")]
@@ -110,7 +112,8 @@ def check_done(tmp_path: Path, trials: int, finalists: int = 1) -> None:
     trained = [row for row in board if row["status"] == "trained"]
     assert tested == trained[: len(tested)]
     assert len(tested) == min(finalists, len(trained))
-    study = optuna.load_study(study_name="test", storage=StudyFolder(tmp_path / "study").storage)
+    own = StudyFolder(tmp_path / "study").storage
+    study = study or optuna.load_study(study_name="test", storage=own)
     by_number = {trial.number: trial for trial in study.trials}
     for row in counted:
         assert by_number[int(row["trial"])].user_attrs["spec_hash"] == row["spec_hash"]

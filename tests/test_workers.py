@@ -18,7 +18,7 @@ from archsearch.analyze import analyze
 from archsearch.data import load
 from archsearch.device import choose
 from archsearch.errors import ArchsearchError
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, Report
 from archsearch.local import InProcess, Trainer
 from archsearch.recipe import Recipe
 from archsearch.results import Epoch
@@ -48,7 +48,7 @@ def job(tmp_path: Path) -> Callable[[str], Job]:
     return make
 
 
-def told(executor: Workers | InProcess, keys: set[str]) -> Iterator[Report]:
+def told(executor: Executor, keys: set[str]) -> Iterator[Report]:
     """Reports until each of these jobs has ended."""
     while keys:
         report = executor.next_report()

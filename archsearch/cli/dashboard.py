@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from archsearch.cli import EXIT_INTERRUPTED
+from archsearch.cli.options import StorageOption
 
 
 def dashboard(
@@ -19,10 +20,7 @@ def dashboard(
         str | None,
         typer.Option(metavar="ADDRESS", help="Listen there instead of 127.0.0.1: others can look."),
     ] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The Optuna database that the search was given."),
-    ] = None,
+    storage: StorageOption = None,
 ) -> None:
     """Look at a study in optuna-dashboard, also while it is searched; nothing can be changed.
 
@@ -31,6 +29,7 @@ def dashboard(
     from importlib.util import find_spec
 
     from archsearch.cli.interrupts import cleanly_then_at_once
+    from archsearch.database import database_url
     from archsearch.errors import ArchsearchError, StudyError
     from archsearch.status import read_study
     from archsearch.study import StudyFolder
@@ -41,7 +40,8 @@ def dashboard(
         )
     study = StudyFolder(folder)
     config = read_study(study)
-    if storage is None and not (folder / "study.db").is_file():
+    url = database_url(storage)
+    if url is None and not (folder / "study.db").is_file():
         raise StudyError(
             f"{folder}: has no study.db: give --storage if the search had one, or see what it "
             f"found with archsearch leaderboard {folder}"
@@ -49,7 +49,7 @@ def dashboard(
     from archsearch.dashboard import LOOPBACK, open_dashboard
 
     with suppress(KeyboardInterrupt), cleanly_then_at_once():
-        server, address = open_dashboard(study, config.name, storage, host or LOOPBACK, port)
+        server, address = open_dashboard(study, config.name, url, host or LOOPBACK, port)
         if host and host != LOOPBACK:
             sys.stderr.write(f"warning: whoever reaches {host} can look at this study\n")
         sys.stderr.write(f"{address}  (read-only; Ctrl-C ends it)\n")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import DataOption
+from archsearch.cli.options import DataOption, StorageOption
 
 
 def doctor(
@@ -16,10 +16,7 @@ def doctor(
         Path | None, typer.Argument(metavar="[DIR]", help="A study folder; this machine else.")
     ] = None,
     data: DataOption = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The Optuna database that the search was given."),
-    ] = None,
+    storage: StorageOption = None,
 ) -> None:
     """Check a study folder and mend it, or tell what training has on this machine.
 
@@ -27,10 +24,11 @@ def doctor(
     """
     if folder is None:
         raise typer.Exit(_machine(data))
+    from archsearch.database import database_url
     from archsearch.doctor import examine
     from archsearch.study import StudyFolder
 
-    findings = examine(StudyFolder(folder), storage)
+    findings = examine(StudyFolder(folder), database_url(storage))
     for finding in findings:
         told = {True: "mended", False: "broken", None: "note"}[finding.mended]
         sys.stdout.write(f"{told}  {finding.place}: {finding.message}\n")

@@ -47,6 +47,15 @@ DeviceOption = Annotated[
 PrecisionOption = Annotated[
     Precision | None, typer.Option(help="The faster one on this device unless given.")
 ]
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The study's database instead of its folder's SQLite: "
+        "postgresql+psycopg://USER@HOST/DATABASE, without a password; the environment variable "
+        "ARCHSEARCH_STORAGE may hold one.",
+    ),
+]
 
 
 def open_trainer(

@@ -16,11 +16,13 @@ from archsearch.cli.options import (
     DeviceOption,
     Precision,
     PrecisionOption,
+    StorageOption,
     open_trainer,
 )
 
 if TYPE_CHECKING:
     from archsearch.jobs import Executor
+    from archsearch.ray_cluster import Share
     from archsearch.study import Study
     from archsearch.worker import Place
 
@@ -73,10 +75,7 @@ def search(
     dataset: Annotated[Dataset | None, typer.Option(help="Instead of the study's own.")] = None,
     data: DataOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the study's own.")] = None,
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="An Optuna database instead of the folder's SQLite."),
-    ] = None,
+    storage: StorageOption = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -85,6 +84,25 @@ def search(
             help="Processes that train side by side; one a GPU, or a core and at most 4, unless "
             "given. 0: train in this process.",
         ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS|local",
+            help="Train on a Ray cluster: HEAD:6379, auto (this machine is one of its nodes), or "
+            "local (one of this machine alone). --workers: trials at a time, as many as there is "
+            "room for unless given.",
+        ),
+    ] = None,
+    gpus_per_trial: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="With --ray: 0.25 for four trials a GPU; 1 where there are any unless given.",
+        ),
+    ] = None,
+    cpus_per_trial: Annotated[
+        float | None, typer.Option(min=0.0, help="With --ray: cores, and threads; 1 unless given.")
     ] = None,
     sampler: Annotated[
         SamplerName | None, typer.Option(help="Who proposes, instead of the study's own.")
@@ -113,6 +131,7 @@ def search(
     to go on after an interruption.
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
+    from archsearch.database import database_url
     from archsearch.study import load_study
     from archsearch.worker import Place
 
@@ -133,9 +152,14 @@ def search(
     }
     config = _with(config, {k: v for k, v in given.items() if v is not None})
     place = Place(config.dataset, data, device, precision.value if precision else None)
-    if dry_run:
+    if dry_run and ray is None:
         raise typer.Exit(_dry_run(config, trials, place, workers))
-    raise typer.Exit(_search(config, trials, storage, place, workers))
+    share = _share(ray, workers, cpus_per_trial, gpus_per_trial, dry_run=dry_run)
+
+    def executor(warn: Callable[[str], None]) -> AbstractContextManager[Executor]:
+        return _executor(place, workers, ray, share, warn)
+
+    raise typer.Exit(_search(config, trials, database_url(storage), executor))
 
 
 def _with(config: Study, changes: dict[str, Any]) -> Study:
@@ -170,8 +194,34 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
     return near
 
 
+def _share(
+    ray: str | None, workers: int | None, cpus: float | None, gpus: float | None, *, dry_run: bool
+) -> Share:
+    """What a trial has of a Ray cluster; refused are options that do not go together."""
+    from archsearch.ray_cluster import Share
+
+    if ray is None:
+        if cpus is not None or gpus is not None:
+            raise typer.BadParameter(
+                "is about a Ray cluster; give --ray too", param_hint="per trial"
+            )
+        return Share()
+    if dry_run:
+        raise typer.BadParameter(
+            "times networks on this machine; leave out --ray", param_hint="--dry-run"
+        )
+    if workers == 0:
+        raise typer.BadParameter(
+            "0 trains in this process; leave it out with --ray", param_hint="--workers"
+        )
+    return Share(1.0 if cpus is None else cpus, gpus)
+
+
 def _search(
-    config: Study, trials: int, storage: str | None, place: Place, workers: int | None
+    config: Study,
+    trials: int,
+    storage: str | None,
+    executor_for: Callable[[Callable[[str], None]], AbstractContextManager[Executor]],
 ) -> int:
     from archsearch import files
     from archsearch import search as driver
@@ -197,7 +247,7 @@ def _search(
         with (
             cleanly_then_at_once(),
             search_progress(state) as view,
-            _executor(place, workers, view.warn) as executor,
+            executor_for(view.warn) as executor,
         ):
             state.at_a_time = executor.capacity
             run = executor.run_of(config.seed)
@@ -230,8 +280,16 @@ def _search(
 
 
 def _executor(
-    place: Place, workers: int | None, warn: Callable[[str], None]
+    place: Place,
+    workers: int | None,
+    ray: str | None,
+    share: Share,
+    warn: Callable[[str], None],
 ) -> AbstractContextManager[Executor]:
+    if ray is not None:
+        from archsearch.ray_executor import RayCluster
+
+        return RayCluster(ray, place, workers, share, warn)
     if workers == 0:
         from archsearch.local import InProcess
 

@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
+from archsearch.cli.options import StorageOption
+
 
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
-    storage: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The Optuna database that the search was given."),
-    ] = None,
+    storage: StorageOption = None,
 ) -> None:
     """Look in on a search from another terminal: nothing is changed.
 
@@ -23,11 +22,12 @@ def status(
     from rich.text import Text
 
     from archsearch.cli.terminal import show
+    from archsearch.database import database_url
     from archsearch.gain import gain_page
     from archsearch.status import status as read
     from archsearch.study import StudyFolder
 
-    found = read(StudyFolder(folder), storage)
+    found = read(StudyFolder(folder), database_url(storage))
     console = Console(highlight=False)
     told = f"{found.holder} is at work" if found.holder else "nobody is at work"
     console.print(Text(f"study {found.config.name} in {folder}: {told}"), soft_wrap=True)

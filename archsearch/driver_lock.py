@@ -1,0 +1,85 @@
+"""One driver at a time on a study in PostgreSQL, from whatever machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import socket
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.exc import OperationalError
+
+from archsearch.errors import StudyError
+
+_SAME_OF_THE_SERVER = (
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+)
+_HOLDER = """
+SELECT activity.pid, activity.application_name, coalesce(host(activity.client_addr), 'a socket')
+FROM pg_locks AS lock JOIN pg_stat_activity AS activity USING (pid)
+WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1
+  AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (lock.classid::bigint << 32) + lock.objid::bigint = %s
+"""
+
+
+@dataclass
+class DriverLock:
+    """That one driver at a time works on a study, held by the connection that writes.
+
+    PostgreSQL lets go of it when that connection ends, however it ends; so nothing is ever written
+    by a driver that lost it, and a new connection takes it first.
+
+    Attributes:
+        name: the study's.
+        taken: how often; more than once after a connection was lost.
+    """
+
+    name: str
+    taken: int = 0
+    _token: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    @property
+    def application(self) -> str:
+        """What the server lists this driver as."""
+        return f"archsearch {socket.gethostname()[:24]} process {os.getpid()} {self._token}"
+
+    def take(self, connection: Any, _record: object) -> None:
+        """Take it for a new connection, or close that.
+
+        Raises:
+            StudyError: another driver has it.
+            OperationalError: this driver's last connection, which the server still has.
+        """
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(_SAME_OF_THE_SERVER)
+                cursor.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
+                if not cursor.fetchone()[0]:
+                    self._refused(cursor)
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        self.taken += 1
+
+    def _refused(self, cursor: Any) -> None:
+        cursor.execute(_HOLDER, (self._key,))
+        process, application, where = cursor.fetchone() or (None, "", "")
+        if application == self.application:
+            # The network broke, and the server has not noticed; end that session and try again.
+            cursor.execute("SELECT pg_terminate_backend(%s)", (process,))
+            raise OperationalError("", None, ConnectionError("the last session still ends"))
+        who = application.rpartition(" ")[0] if application.startswith("archsearch ") else ""
+        raise StudyError(
+            f"study {self.name}: {who or 'another driver'} (from {where or 'elsewhere'}) is at "
+            "work on it in this database; wait for it or choose another --name"
+        )
+
+    @property
+    def _key(self) -> int:
+        """As PostgreSQL has locks: 63 bits, so that its two halves put together are it again."""
+        digest = hashlib.sha256(f"archsearch study {self.name}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,121 @@
+"""Joining a Ray cluster: how much of it a trial has, how many it takes, what runs there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from archsearch.errors import ArchsearchError, StudyError
+from archsearch.machine import cores
+from archsearch.worker import Place
+
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one trial has of the cluster.
+
+    Attributes:
+        gpus: a fraction lets several trials share one; None: one, where the cluster has any.
+    """
+
+    cpus: float = 1.0
+    gpus: float | None = None
+
+
+def room(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
+    """How many trials the cluster trains at a time.
+
+    Raises:
+        ArchsearchError: none.
+    """
+    found = 0
+    for node in nodes:
+        by_cpu = node.get("CPU", 0) / cpus if cpus else float("inf")
+        by_gpu = node.get("GPU", 0) / gpus if gpus else float("inf")
+        found += int(min(by_cpu, by_gpu, 1_024))
+    if not found:
+        raise ArchsearchError(
+            f"no node of the cluster has {cpus:g} CPUs and {gpus:g} GPUs for a trial; give "
+            "--cpus-per-trial, --gpus-per-trial, or --workers N to wait for nodes that come"
+        )
+    return found
+
+
+def gpus(share: Share, place: Place, nodes: list[dict[str, float]]) -> float:
+    """What a trial has of a GPU: as asked, or else one where nodes have any and may use them."""
+    if share.gpus is not None:
+        return share.gpus
+    cpu = place.device == "cpu"
+    return 1.0 if not cpu and any(node.get("GPU") for node in nodes) else 0.0
+
+
+def joined(address: str) -> Any:
+    """Ray, in the cluster at `address`.
+
+    Raises:
+        ArchsearchError: Ray is not installed, or there is no such cluster.
+    """
+    if not find_spec("ray"):
+        raise StudyError("--ray needs Ray: pip install 'archsearch[ray]'")
+    if address.startswith("ray://"):
+        raise StudyError(
+            "--ray ray://...: run this command in the cluster itself (on its head) with --ray auto"
+        )
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell its makers of every cluster
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address == LOCAL:
+        # Its ports are open to the network, whatever address it is told: only to who has this.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        alone = {"include_dashboard": False, "num_cpus": cores(), "_node_ip_address": "127.0.0.1"}
+        quiet |= alone
+    import ray
+
+    # It tells of dead workers in pages, on standard output; no option of its own stops that.
+    ray._private.worker._worker_logs_enabled = False
+    with _our_signals():
+        try:
+            ray.init(address=address, **quiet)
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            raise ArchsearchError(
+                f"--ray {address}: no cluster can be joined there "
+                f"({lines[0] if lines else type(error).__name__}); this machine must be one of its "
+                "nodes (ray start --address=HEAD:6379)"
+            ) from error
+    return ray
+
+
+@contextmanager
+def _our_signals() -> Iterator[None]:
+    """Ray's handler of SIGTERM is taken back: it would end the driver with nothing saved."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def actors(cpus: float, gpus: float) -> Any:
+    """The class of Ray's actors, of which two methods answer while another one trains."""
+    import ray
+
+    from archsearch.ray_worker import RayWorker
+
+    # By hand and not by decorators: where Ray is not installed that module can still be imported.
+    names = ("steps", "drop")
+    watched = {n: ray.method(concurrency_group="watch")(getattr(RayWorker, n)) for n in names}
+    made = type("RayWorker", (RayWorker,), {"__module__": RayWorker.__module__, **watched})
+    remote: Any = ray.remote
+    return remote(
+        num_cpus=cpus, num_gpus=gpus, max_restarts=0, concurrency_groups={"watch": 1}
+    )(made)  # fmt: skip

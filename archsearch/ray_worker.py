@@ -1,0 +1,163 @@
+"""Training in one Ray actor: reports and what they stand for on disk go back as they come."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from archsearch import __version__
+from archsearch.errors import ArchsearchError, DeviceLostError
+from archsearch.jobs import Job
+from archsearch.worker import (
+    DroppedError,
+    FromWorker,
+    Loading,
+    Lost,
+    Place,
+    Ready,
+    Unusable,
+    Warned,
+)
+
+if TYPE_CHECKING:
+    from archsearch.data import Dataset
+    from archsearch.local import Trainer
+
+Splits = dict[str, tuple["np.ndarray", "np.ndarray"]]
+"""Pixels and labels of `train`, `test`, `fit` and `held_out`; Ray keeps each once a node."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A data set as Ray shares it between processes: arrays, which are not copied."""
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Splits
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Something told, and the files of the job's folder that are new since the last parcel."""
+
+    told: FromWorker
+    files: dict[str, bytes]
+
+
+def packed(dataset: Dataset) -> Packed:
+    """A data set with its fixed hold-out, ready to be shared."""
+    from archsearch.data import holdout
+
+    fit, held_out = holdout(dataset.train)
+    images = {"train": dataset.train, "test": dataset.test, "fit": fit, "held_out": held_out}
+    splits = {name: (each.pixels.numpy(), each.labels.numpy()) for name, each in images.items()}
+    return Packed(dataset.name, dataset.classes, splits)
+
+
+class RayWorker:
+    """What a slot of the cluster runs. Calls come one at a time, but for `steps` and `drop`."""
+
+    def __init__(self, place: Place, threads: int, version: str) -> None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
+        self._place, self._version = place, version
+        self._steps = 0
+        self._dropped: set[str] = set()
+        self._trainer: Trainer | None = None
+
+    def open(self, data: Packed) -> Ready | Unusable:
+        """Load what training needs."""
+        if self._version != __version__:
+            where = f"{os.uname().nodename} has archsearch {__version__}, the driver "
+            return Unusable(f"{where}{self._version}: install the same on every node")
+        from archsearch import device as devices
+
+        try:
+            device = devices.choose(self._place.device, self._place.precision)
+        except ArchsearchError as error:
+            return Unusable(f"{os.uname().nodename}: {error}")
+        self._trainer = _trainer(data, device)
+        return Ready(self._trainer.run_of(seed=0), 0)
+
+    def steps(self) -> int:
+        """How many steps were made: that this process lives."""
+        return self._steps
+
+    def drop(self, key: str) -> None:
+        """Leave a job at its next step."""
+        self._dropped.add(key)
+
+    def train(self, job: Job, checkpoint: bytes | None) -> Iterator[Parcel]:
+        """Train a job from its last epoch on; every report with the files that go with it."""
+        yield Parcel(Loading(job.key), {})  # it has begun: whatever happens now may be its fault
+        with tempfile.TemporaryDirectory(prefix="archsearch-") as name:
+            folder = Path(name)
+            if checkpoint is not None:
+                (folder / "checkpoint.pt").write_bytes(checkpoint)
+            sent = _versions(folder)
+            try:
+                for told in self._told(replace(job, folder=folder)):
+                    found = _versions(folder)
+                    new = {
+                        path.name: path.read_bytes()
+                        for path, version in found.items()
+                        if sent.get(path) != version
+                    }
+                    sent = found
+                    yield Parcel(told, new)
+            except DroppedError:
+                return
+
+    def _told(self, job: Job) -> Iterator[FromWorker]:
+        from archsearch.local import reports
+
+        if self._trainer is None:
+            raise AssertionError("it is opened first")
+
+        def on_step() -> None:
+            self._steps += 1
+            if job.key in self._dropped:
+                raise DroppedError
+
+        said: list[str] = []
+        try:
+            for report in reports(self._trainer, job, said.append, on_step):
+                while said:
+                    yield Warned(said.pop(0))
+                yield report
+        except DeviceLostError as error:
+            yield Lost(error.device, error.why)
+        except ArchsearchError as error:
+            yield Unusable(f"{os.uname().nodename}: {error}")
+
+
+def _trainer(data: Packed, device: object) -> Trainer:
+    """On the arrays as they are shared: nobody writes into images."""
+    import torch
+
+    from archsearch.data import Dataset, Images
+    from archsearch.local import Trainer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch: they cannot be written
+        images = {
+            name: Images(torch.from_numpy(pixels), torch.from_numpy(labels))
+            for name, (pixels, labels) in data.splits.items()
+        }
+    dataset = Dataset(data.name, data.classes, images["train"], images["test"])  # type: ignore[arg-type]
+    return Trainer(dataset, images["fit"], images["held_out"], device)  # type: ignore[arg-type]
+
+
+def _versions(folder: Path) -> dict[Path, tuple[int, int]]:
+    """The whole files of a folder, and what changes when one is replaced."""
+    return {
+        path: ((stat := path.stat()).st_mtime_ns, stat.st_ino)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    }

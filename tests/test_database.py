@@ -1,0 +1,61 @@
+"""Where a study's database may be named, and that its password goes no further."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from archsearch.database import STORAGE_VARIABLE, database_url, without_secrets
+from archsearch.errors import ArchsearchError
+from tests.conftest import Cli
+
+SECRET = "s3cr%2Ft"  # noqa: S105 (of nothing)
+
+
+def url(password: str = SECRET) -> str:
+    return f"postgresql+psycopg://me:{password}@host:5432/studies"
+
+
+def test_a_password_on_the_command_line_is_refused_unquoted(cli: Cli) -> None:
+    for given in (url(), "postgresql://me@host/studies?password=s3cr%2Ft"):
+        for command in (("search", "demo"), ("status", "studies/demo"), ("doctor", "studies/demo")):
+            refused = cli(*command, "--storage", given)
+            assert refused.status == 2
+            assert "the process list shows" in refused.err
+            assert "s3cr" not in refused.out + refused.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://me:s3@cret@host/db", "s3cret",
+        "postgresql+psycopg://me:pw@host:s3cret/db", "nosuch+driver:s3cret",
+    ],
+)  # fmt: skip
+def test_what_is_no_url_is_not_quoted(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORAGE_VARIABLE, text)
+    with pytest.raises(ArchsearchError) as error:
+        database_url(None)
+    assert "is no database URL" in str(error.value)
+    assert "s3" not in str(error.value)
+    assert error.value.__cause__ is None
+
+
+def test_secrets_leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORAGE_VARIABLE, "postgres://me@host/studies")
+    monkeypatch.setenv("PGPASSWORD", "s3cr/t")
+    assert database_url(None) == "postgresql+psycopg://me:s3cr%2Ft@host/studies"
+    assert not os.environ.keys() & {STORAGE_VARIABLE, "PGPASSWORD"}
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORAGE_VARIABLE, url())
+    assert database_url("sqlite:///here.db") == "sqlite:///here.db"
+    assert database_url(None) is None  # and it is gone from there
+
+
+def test_messages_lose_what_is_secret() -> None:
+    said = f"cannot reach {url()} with password s3cr/t"
+    told = without_secrets(said, url())
+    assert told == "cannot reach postgresql+psycopg://me:***@host:5432/studies with password ***"

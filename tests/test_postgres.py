@@ -1,0 +1,368 @@
+"""A study in a real PostgreSQL: it goes away, two drivers want it, and it has a password."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import psycopg
+import pytest
+import sqlalchemy.exc
+import sqlalchemy.orm
+from drill import STUDY, archsearch
+from optuna.trial import TrialState
+from postgres_server import Server, server, why_none
+
+from archsearch import files
+from archsearch.database import STORAGE_VARIABLE
+from archsearch.errors import StudyError
+from archsearch.events import DatabaseAway, DatabaseBack, Event, TrialEnded
+from archsearch.jobs import Report
+from archsearch.outages import PATIENCE_VARIABLE
+from archsearch.results import Entry
+from archsearch.search import search
+from archsearch.storage import looked_into
+from archsearch.study import StudyFolder
+from tests.conftest import Cli
+from tests.test_search import Pretend, check_done, demo
+
+pytestmark = pytest.mark.postgres
+OUTAGE_S = float(os.environ.get("ARCHSEARCH_OUTAGE_S", "5"))
+"""Of the search with real workers; the drill is 30."""
+BREAK = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE application_name LIKE 'archsearch%'"
+)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    if reason := why_none():
+        pytest.skip(reason)
+    with server() as found:
+        yield found
+
+
+@pytest.fixture
+def database(running: Server) -> Server:
+    """Without studies."""
+    running.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return running
+
+
+def go(
+    tmp_path: Path,
+    database: Server,
+    trials: int,
+    executor: Pretend | None = None,
+    notify: Callable[[Event], None] = lambda _event: None,
+) -> list[Entry]:
+    folder = StudyFolder(tmp_path / "study")
+    return search(demo(), folder, executor or Pretend(), trials, notify, database.secret_url)
+
+
+def stored(database: Server, name: str = "test") -> optuna.Study:
+    return optuna.load_study(study_name=name, storage=looked_into(database.secret_url))
+
+
+def check(tmp_path: Path, database: Server, trials: int) -> None:
+    """As `check_done`, and the database itself has every trial ended."""
+    check_done(tmp_path, trials, study=stored(database))
+    states = Counter(database.sql("SELECT state FROM trials").split())
+    assert states["COMPLETE"] + states["PRUNED"] == trials
+    assert not states.keys() & {"RUNNING", "WAITING"}
+
+
+class Harms(Pretend):
+    """Does something before certain reports."""
+
+    def __init__(self, harm: Callable[[], None], at: set[int], capacity: int = 2) -> None:
+        super().__init__(capacity=capacity)
+        self.harm, self.at = harm, at
+
+    def next_report(self) -> Report:
+        if self.reports + 1 in self.at:
+            self.harm()
+        return super().next_report()
+
+
+def test_it_goes_on_and_leaves_no_database_in_the_folder(tmp_path: Path, database: Server) -> None:
+    go(tmp_path, database, 3)
+    go(tmp_path, database, 6)
+    check(tmp_path, database, 6)
+    assert not (tmp_path / "study" / "study.db").exists()
+
+
+def test_a_server_that_goes_away_pauses_the_search_and_nothing_is_lost(
+    tmp_path: Path, database: Server
+) -> None:
+    events: list[Event] = []
+    back: list[threading.Timer] = []
+
+    def away_for_a_while() -> None:
+        database.stop()
+        back.append(threading.Timer(2.0, database.start))
+        back[-1].start()
+
+    executor = Harms(away_for_a_while, {7, 20})
+    go(tmp_path, database, 6, executor, events.append)
+    check(tmp_path, database, 6)
+    assert len(back) == 2
+    told = [event for event in events if isinstance(event, DatabaseAway | DatabaseBack)]
+    assert [type(event) for event in told] == 2 * [DatabaseAway, DatabaseBack]
+    assert all(isinstance(event, DatabaseBack) or event.why for event in told)
+    assert len(executor.trained) == len(set(executor.trained))
+
+
+def test_connections_that_break_at_any_moment_cost_nothing(
+    tmp_path: Path, database: Server
+) -> None:
+    begun, done = threading.Event(), threading.Event()
+    rng = random.Random(0)
+
+    def breaks() -> None:
+        with psycopg.connect(database.secret_url.replace("+psycopg", ""), autocommit=True) as other:
+            begun.wait(60)
+            while not done.wait(rng.expovariate(3.0)):
+                other.execute(BREAK)
+
+    told: list[Event] = []
+
+    def notify(event: Event) -> None:
+        told.append(event)
+        begun.set()
+
+    thread = threading.Thread(target=breaks)
+    thread.start()
+    try:
+        go(tmp_path, database, 12, Pretend(capacity=3), notify)
+    finally:
+        done.set()
+        thread.join()
+    check(tmp_path, database, 12)
+    assert sum(isinstance(event, DatabaseAway) for event in told) > 0
+
+
+def test_an_operation_that_was_done_unseen_is_not_done_twice(
+    tmp_path: Path, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every operation of the driver, one after the other: committed, its answer lost."""
+    commit, commits, lose_at = sqlalchemy.orm.Session.commit, 0, 0
+
+    def loses(self: sqlalchemy.orm.Session) -> None:
+        nonlocal commits
+        commit(self)
+        commits += 1
+        if commits == lose_at:
+            # The pool's one connection is dead by the next operation, and this one seems to fail.
+            database.sql(BREAK)
+            raise sqlalchemy.exc.OperationalError("", None, ConnectionError("no answer"))
+
+    go(tmp_path / "count", database, 2)
+    monkeypatch.setattr(sqlalchemy.orm.Session, "commit", loses)
+    database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    go(tmp_path / "counted", database, 2)
+    total = commits
+    assert total > 30
+    for lose_at in range(15, total, total // 6):  # before: it opens, and nothing is waited for yet
+        commits = 0
+        database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        go(tmp_path / str(lose_at), database, 2)
+        check(tmp_path / str(lose_at), database, 2)
+
+
+def test_a_server_that_stays_away_ends_the_search_and_it_can_go_on(
+    tmp_path: Path, database: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PATIENCE_VARIABLE, "1")
+    with pytest.raises(StudyError, match=r"database has been away for \d+ s .*Run the same"):
+        go(tmp_path, database, 4, Harms(database.stop, {5}))
+    with pytest.raises(StudyError, match="cannot be used"):  # at the start nothing is waited for
+        go(tmp_path, database, 4)
+    database.start()
+    go(tmp_path, database, 4)
+    check(tmp_path, database, 4)
+
+
+def test_a_second_driver_is_refused_by_the_database(tmp_path: Path, database: Server) -> None:
+    """From another machine: the folder's lock does not keep it out."""
+    refused: list[str] = []
+
+    def second() -> None:
+        with pytest.raises(StudyError) as error:
+            go(tmp_path / "elsewhere", database, 3)
+        refused.append(str(error.value))
+        search(demo(name="other"), StudyFolder(tmp_path / "other"), Pretend(), 1,
+               lambda _event: None, database.secret_url)  # fmt: skip
+
+    go(tmp_path, database, 3, Harms(second, {4}))
+    check_done(tmp_path, 3, study=stored(database))
+    [told] = refused
+    assert told.startswith("study test: archsearch ")
+    assert f"process {os.getpid()} (from 127.0.0.1) is at work on it" in told
+    assert told.endswith("choose another --name")
+    assert not (tmp_path / "elsewhere" / "study" / "study.toml").exists()
+
+
+def test_a_driver_whose_study_was_taken_during_an_outage_stops(
+    tmp_path: Path, database: Server
+) -> None:
+    taken = threading.Event()
+
+    def lose_it() -> None:
+        database.stop()
+        database.start()
+        other = threading.Thread(target=hold)
+        other.start()
+        taken.wait(60)
+
+    def hold() -> None:
+        def wait(event: Event) -> None:
+            if isinstance(event, TrialEnded):
+                taken.set()
+                time.sleep(3)
+
+        go(tmp_path / "elsewhere", database, 5, notify=wait)
+        done.set()
+
+    done = threading.Event()
+    executor = Harms(lose_it, {4})
+    with pytest.raises(StudyError, match="is at work on it in this database"):
+        go(tmp_path, database, 5, executor)
+    assert done.wait(60)
+    check(tmp_path / "elsewhere", database, 5)
+
+
+def test_a_folder_whose_trials_are_in_another_database_is_not_searched_anew(
+    tmp_path: Path, database: Server
+) -> None:
+    go(tmp_path, database, 2)
+    with pytest.raises(
+        StudyError, match=r"has 2 trials and this database none: give the --storage"
+    ):
+        search(demo(), StudyFolder(tmp_path / "study"), Pretend(), 2, lambda _event: None)
+    assert not (tmp_path / "study" / "study.db").exists()
+    database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with pytest.raises(StudyError, match="has 2 trials and this database none"):
+        go(tmp_path, database, 2)
+
+
+# The command
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    (tmp_path / "drill.toml").write_text(STUDY)
+    options = ("--trials", "4", "--workers", "2", "--device", "cpu", "--precision", "fp32")
+    return archsearch("search", "drill.toml", *options)
+
+
+def processes_below(pid: int) -> set[int]:
+    found = {pid}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent in found:
+            found.add(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_search_outlasts_its_database_and_its_password_is_nowhere(
+    tmp_path: Path, database: Server, command: list[str], cli: Cli
+) -> None:
+    study = tmp_path / "studies" / "drill"
+    environment = {**os.environ, "ARCHSEARCH_DEBUG": "1"}
+    seen: list[str] = []  # what other users of the machine see, and what later processes inherit
+    with (tmp_path / "log").open("wb") as log:
+        run = subprocess.Popen(
+            command, cwd=tmp_path, stdout=log, stderr=log,
+            env={**environment, STORAGE_VARIABLE: database.secret_url},
+        )  # fmt: skip
+        was_away = False
+        while run.poll() is None:
+            for pid in processes_below(run.pid):
+                try:
+                    seen.append(Path(f"/proc/{pid}/cmdline").read_text())
+                    if pid != run.pid:
+                        seen.append(Path(f"/proc/{pid}/environ").read_text())
+                except OSError:
+                    continue
+            if not was_away and len(list(study.glob("trials/*/history.csv"))) >= 3:
+                database.stop()
+                time.sleep(OUTAGE_S)
+                database.start()
+                was_away = True
+            time.sleep(0.2)
+    said = (tmp_path / "log").read_text()
+    assert run.returncode == 0, said
+    assert was_away
+    assert "paused: the database is away" in said
+    assert "going on: the database is back" in said
+    assert Counter(t.state for t in stored(database, "drill").trials)[TrialState.RUNNING] == 0
+    board = files.read_csv(study / "leaderboard.csv")
+    assert len({row["spec_hash"] for row in board}) == len(board) == 4
+    assert any("spawn_main" in each for each in seen)
+    assert any("OMP_NUM_THREADS" in each for each in seen)
+    # Errors, too: a server that is away, a database that is not there, a wrong password.
+    wrong = database.secret_url.replace("/studies", "/nowhere")
+    database.stop()
+    seen += [
+        failed(command, tmp_path, {STORAGE_VARIABLE: url}) for url in (database.secret_url, wrong)
+    ]
+    database.start()
+    seen.append(failed(command, tmp_path, {STORAGE_VARIABLE: wrong}))
+    mistyped = {STORAGE_VARIABLE: database.secret_url.replace(database.password, "mistyped")}
+    seen.append(failed(command, tmp_path, mistyped))
+    assert "mistyped" not in seen[-1]
+    everything = [
+        said,
+        *seen,
+        *(path.read_bytes().decode("latin-1") for path in files_below(study)),
+    ]
+    assert not [text for text in everything if database.password in text]
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def failed(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert "Traceback" not in said
+    assert "error: studies/drill: the study's database cannot be used" in said
+    return said
+
+
+def test_the_password_may_be_in_libpqs_own_places(
+    tmp_path: Path, database: Server, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path, database, 2)
+    study = tmp_path / "study"
+    monkeypatch.setenv("PGPASSWORD", database.password)
+    assert cli("status", study, "--storage", database.url).status == 0
+    assert "PGPASSWORD" not in os.environ
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    passfile = tmp_path / "pgpass"
+    passfile.write_text(f"127.0.0.1:*:*:*:{database.password}\n")
+    passfile.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(passfile))
+    assert cli("doctor", study, "--storage", database.url).out.endswith(": all is well\n")
+    monkeypatch.setenv("PGPASSFILE", "/dev/null")
+    refused = cli("status", study, "--storage", database.url)
+    assert refused.status == 2
+    assert "no password supplied" in refused.err

@@ -1,0 +1,218 @@
+"""Training on a real Ray cluster of two nodes on this machine: the guarantees of local workers."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from drill import FINALISTS, STUDY, Drill, alive, archsearch
+from drill_checks import lost, wrong
+
+from archsearch.errors import ArchsearchError
+from archsearch.files import read_csv
+from archsearch.jobs import EpochDone, Job, JobDone, JobFailed
+from archsearch.ray_cluster import Share
+from archsearch.ray_executor import RayCluster
+from archsearch.study import StudyFolder
+from tests.test_drill import without
+from tests.test_workers import (
+    EPOCHS,
+    SHAPES,
+    job,
+    one_thread_each,
+    same_weights,
+    straight,
+    told,
+    weights,
+    without_times,
+)
+
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
+__all__ = ["job", "one_thread_each", "straight"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning",
+                               "ignore::FutureWarning",
+                               "ignore::pytest.PytestUnraisableExceptionWarning"),
+]  # fmt: skip
+WAIT_S = 300.0
+# Each node has its own: a driver's own node is the one at its address, the head.
+ADDRESSES, NEW_ADDRESS = ("127.0.0.2", "127.0.0.3"), "127.0.0.4"
+CPU = Share(1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that trains nothing and two nodes of one core."""
+    # Ray's own, which leaves sockets and files to the end of the process.
+    if not find_spec("ray"):
+        pytest.skip("Ray is not installed: pip install 'archsearch[ray]'")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
+    try:
+        for address in ADDRESSES:
+            found.add_node(num_cpus=1, node_ip_address=address)
+        yield found
+    finally:
+        found.shutdown()  # type: ignore[no-untyped-call]
+
+
+def actors() -> list[int]:
+    """The processes that train for Ray on this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::RayWorker"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return sorted(pid for pid in found if alive(pid))
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("one_thread_each")
+def test_a_cluster_gives_what_training_here_gives_though_its_workers_are_killed(
+    cluster: Cluster,
+    job: Callable[[str], Job],
+    straight: tuple[list[object], dict[str, torch.Tensor]],
+) -> None:
+    warnings: list[str] = []
+    with RayCluster(cluster.address, SHAPES, None, CPU, warnings.append) as executor:
+        assert executor.capacity == 2
+        assert executor.run_of(7).seed == 7
+        executor.submit(job("one"))
+        executor.submit(job("two"))
+        reports, kills = [], 0
+        for report in told(executor, {"one", "two"}):
+            reports.append(report)
+            if isinstance(report, EpochDone) and kills < 2 and report.epoch.epoch == 2:
+                kills += 1
+                os.kill(actors()[0], signal.SIGKILL)
+        # A dropped job makes room; one that kills whoever trains it fails.
+        executor.submit(job("three"))
+        assert isinstance(executor.next_report(), EpochDone)
+        executor.stop("three")
+        executor.submit(job("four"))
+        assert {report.key for report in told(executor, {"four"})} == {"four"}
+    for key in ("one", "two", "four"):
+        mine = without_times([r for r in reports if r.key == key])
+        assert key == "four" or mine == without_times_of(straight[0], key)
+        assert same_weights(weights(job(key)), straight[1])
+        assert len(read_csv(job(key).folder / "history.csv")) == EPOCHS
+        assert {path.name for path in job(key).folder.iterdir()} == FILES
+    deaths = [warning for warning in warnings if "another goes on from its last epoch" in warning]
+    assert 1 <= len(deaths) <= 2
+    assert all("died (killed, or out of memory?)" in death for death in deaths)
+
+
+FILES = {"checkpoint.pt", "history.csv", "model.py", "recipe.json", "run.json", "spec.json"}
+
+
+def without_times_of(reports: list[object], key: str) -> list[object]:
+    return [replace(r, key=key) if isinstance(r, JobDone) else r for r in reports]
+
+
+def test_a_job_that_keeps_killing_workers_fails(
+    cluster: Cluster,
+    job: Callable[[str], Job],
+) -> None:
+    long = job("deadly").recipe.model_copy(update={"epochs": 1_000})
+    with RayCluster(cluster.address, SHAPES, 1, CPU, lambda _text: None) as executor:
+        executor.submit(replace(job("deadly"), recipe=long))
+        while isinstance(last := executor.next_report(), EpochDone):
+            for pid in actors():
+                os.kill(pid, signal.SIGKILL)
+        assert isinstance(last, JobFailed)
+        assert "3 workers died of it: the last died" in last.reason
+
+
+def test_what_no_node_can_do_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    for place, share, told_ in (
+        (replace(SHAPES, device="cuda"), CPU, "cuda"),
+        (replace(SHAPES, dataset="cifar10", data=tmp_path / "nowhere"), CPU, "no such folder"),
+        (SHAPES, Share(64.0, 0.0), "no node of the cluster has 64 CPUs"),
+    ):
+        executor = RayCluster(cluster.address, place, None, share, pytest.fail)
+        with pytest.raises(ArchsearchError, match=told_), executor:
+            pytest.fail("entered")
+
+
+# The command
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    (tmp_path / "drill.toml").write_text(STUDY)
+    return tmp_path
+
+
+def test_a_search_under_fire_on_a_cluster_loses_nothing(cluster: Cluster, study_file: Path) -> None:
+    drill = Drill(study_file, 4, 2, random.Random(0), ray=cluster.address, stuck_s=120)
+    search = drill.start()
+    snapshots = []
+
+    def after_an_epoch(what: str) -> None:
+        before = drill.saved()
+        drill.until_grown(search, before, 1, what)
+        snapshots.append(drill.saved())
+
+    try:
+        after_an_epoch("a first epoch")
+        os.kill(actors()[0], signal.SIGKILL)
+        after_an_epoch("an epoch after a worker was killed")
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        after_an_epoch("an epoch after a node was removed")
+        cluster.add_node(num_cpus=1, node_ip_address=NEW_ADDRESS)
+        search.process.kill()
+        search.process.wait()
+        until(lambda: not actors(), "actors end with their driver")
+        search = drill.start()
+        after_an_epoch("an epoch after the driver was killed")
+        search.ended((0,), "finalists reached")
+    finally:
+        drill.end()
+    assert list(wrong(drill)) == []
+    assert sum(lost([*snapshots, drill.saved()])) == 0
+    said = (study_file / "log.txt").read_text()
+    assert "died" in said
+    assert "raylet" not in said
+
+
+def test_the_same_seed_gives_the_same_leaderboard_as_local_workers(
+    cluster: Cluster, study_file: Path
+) -> None:
+    boards = []
+    for name, where in (("here", []), ("there", ["--ray", cluster.address])):
+        options = ["--trials", "3", "--workers", "1", "--device", "cpu", "--precision", "fp32"]
+        done = subprocess.run(
+            archsearch("search", "drill.toml", "--name", name, *options, *where),
+            cwd=study_file, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        rows = read_csv(StudyFolder(study_file / "studies" / name).leaderboard)
+        timed = ("train_seconds", "images_per_second", "final_train_seconds", "seconds_to_target")
+        boards.append([without(row, *timed) for row in rows])
+    assert boards[0] == boards[1]
+    assert sum(row["test_seeds"] == "1" for row in boards[1]) == FINALISTS
