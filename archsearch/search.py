@@ -56,9 +56,11 @@ from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
 
 MAX_FAILURES_IN_A_ROW = 10
+_ALWAYS_WRITTEN = 200
+"""Rows of a leaderboard that is written after every trial."""
 _MOST_OF_A_LEADERBOARD = 10
-"""It is not written again before so many times the time that writing took: with a thousand workers
-and as many rows, the driver would do nothing else."""
+"""A longer one is not written again before so many times the time that writing took: with a
+thousand workers and as many rows, the driver would do nothing else."""
 _KEEP_NOTHING = ("tpe", "random")
 """Samplers that need nothing of their own kept with the trials that they propose."""
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -288,7 +290,7 @@ class _Driver:
         self.study.tell(at.trial, final_score, state=state)
         began = time.monotonic()
         entries = leaderboard(self.study, self.config, self.folder, self._known_rows)
-        if began >= self._write_after:
+        if len(entries) <= _ALWAYS_WRITTEN or began >= self._write_after:
             write_leaderboard(self.folder.leaderboard, entries)
             ended = time.monotonic()
             self._write_after = ended + _MOST_OF_A_LEADERBOARD * (ended - began)

@@ -68,8 +68,6 @@ def open_study(
     """
     if config.sampler.kind == "gp" and not find_spec("scipy"):
         raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
-    if storage == folder.storage and not (folder.path / "study.db").exists():
-        _refuse_if_searched(folder)
     study = optuna.create_study(
         storage=SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage,
         study_name=config.name,
@@ -78,7 +76,7 @@ def open_study(
         pruner=_pruner(config),
         load_if_exists=True,
     )
-    if not study.get_trials(deepcopy=False):
+    if storage != folder.storage and not study.get_trials(deepcopy=False):
         _refuse_if_searched(folder)
     if (stored := study.user_attrs.get("study")) is not None:
         _check_same_study(config, stored, folder)

@@ -28,7 +28,7 @@ from archsearch.study import Study, StudyFolder
 from tests.test_search import Killed, Pretend, check_done, demo, go
 
 TRIALS = 3
-WRITES = 60
+WRITES = 50
 """At least; a search without interruptions makes them."""
 _STORAGE = (
     "create_new_study", "create_new_trial", "set_study_user_attr", "set_study_system_attr",

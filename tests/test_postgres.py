@@ -244,11 +244,6 @@ def test_a_folder_whose_trials_are_in_another_database_is_not_searched_anew(
     tmp_path: Path, database: Server
 ) -> None:
     go(tmp_path, database, 2)
-    with pytest.raises(
-        StudyError, match=r"has 2 trials and this database none: give the --storage"
-    ):
-        search(demo(), StudyFolder(tmp_path / "study"), Pretend(), 2, lambda _event: None)
-    assert not (tmp_path / "study" / "study.db").exists()
     database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     with pytest.raises(StudyError, match="has 2 trials and this database none"):
         go(tmp_path, database, 2)
