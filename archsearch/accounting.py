@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from archsearch.constraints import RULES, ActiveRules, Constraints, active_rules
 from archsearch.halves import Halves, TooLargeError, count, halve, quantiles
+from archsearch.interval import wilson
 from archsearch.space import BLOCKS, Space, Value, knob_choices
 from archsearch.space_table import Booleans, Columns, draw, look_up, tabulate
 
@@ -25,8 +26,6 @@ FIGURES = ("params", "macs", "receptive_field")
 ALL = "all limits"
 FRACTIONS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _DROPS_TOLD = 3
-_Z95 = 1.959963984540054
-"""Of the normal distribution, two-sided 95%."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,18 +183,9 @@ def keeps(columns: Columns, rules: ActiveRules) -> Booleans:
 
 
 def share_of(hits: int, samples: int) -> Share:
-    """A share from a sample, with Wilson's 95% interval.
-
-    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
-    Journal of the American Statistical Association 22 (1927).
-    """
-    fraction = hits / samples
-    weight = _Z95**2 / samples
-    centre = (fraction + weight / 2) / (1 + weight)
-    spread = math.sqrt(weight * fraction * (1 - fraction) + weight**2 / 4) / (1 + weight)
-    low = centre - spread if hits else 0.0
-    high = centre + spread if hits < samples else 1.0
-    return Share(fraction, low, high)
+    """A share from a sample; its 95% interval (Wilson) ends where nothing or all was hit."""
+    low, high = wilson(hits, samples)
+    return Share(hits / samples, low if hits else 0.0, high if hits < samples else 1.0)
 
 
 def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Columns) -> Share:

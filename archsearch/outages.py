@@ -139,58 +139,58 @@ class Outlasting(BaseStorage):
 
     # What twice is as once
 
-    def delete_study(self, study_id: int) -> None:  # noqa: D102 (as Optuna has it, and below)
+    def delete_study(self, study_id: int) -> None:
         self._outlast(lambda: self._inner.delete_study(study_id))
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         self._outlast(lambda: self._inner.set_study_user_attr(study_id, key, value))
 
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self._outlast(lambda: self._inner.set_study_system_attr(study_id, key, value))
 
-    def set_trial_param(  # noqa: D102
+    def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:  # fmt: skip
         args = (trial_id, param_name, param_value_internal, distribution)
         self._outlast(lambda: self._inner.set_trial_param(*args))
 
-    def set_trial_intermediate_value(  # noqa: D102
+    def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
         args = (trial_id, step, intermediate_value)
         self._outlast(lambda: self._inner.set_trial_intermediate_value(*args))
 
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._outlast(lambda: self._inner.set_trial_user_attr(trial_id, key, value))
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._outlast(lambda: self._inner.set_trial_system_attr(trial_id, key, value))
 
     # What only reads
 
-    def get_study_id_from_name(self, study_name: str) -> int:  # noqa: D102
+    def get_study_id_from_name(self, study_name: str) -> int:
         return self._outlast(lambda: self._inner.get_study_id_from_name(study_name))
 
-    def get_study_name_from_id(self, study_id: int) -> str:  # noqa: D102
+    def get_study_name_from_id(self, study_id: int) -> str:
         return self._outlast(lambda: self._inner.get_study_name_from_id(study_id))
 
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:  # noqa: D102
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return self._outlast(lambda: self._inner.get_study_directions(study_id))
 
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: D102
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         return self._outlast(lambda: self._inner.get_study_user_attrs(study_id))
 
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: D102
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         return self._outlast(lambda: self._inner.get_study_system_attrs(study_id))
 
-    def get_all_studies(self) -> list[FrozenStudy]:  # noqa: D102
+    def get_all_studies(self) -> list[FrozenStudy]:
         return self._outlast(self._inner.get_all_studies)
 
-    def get_trial(self, trial_id: int) -> FrozenTrial:  # noqa: D102
+    def get_trial(self, trial_id: int) -> FrozenTrial:
         return self._outlast(lambda: self._inner.get_trial(trial_id))
 
-    def get_all_trials(  # noqa: D102
+    def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         return self._outlast(lambda: self._inner.get_all_trials(study_id, deepcopy, states))

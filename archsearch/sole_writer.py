@@ -76,7 +76,7 @@ class SoleWriter(BaseStorage):
         self._add(known, trial)
         return made
 
-    def set_trial_state_values(  # noqa: D102 (as Optuna has it, and below)
+    def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         done = self.database.set_trial_state_values(trial_id, state, values)
@@ -89,7 +89,7 @@ class SoleWriter(BaseStorage):
         known.trials[number] = self.database.get_trial(trial_id)
         return known.trials[number]
 
-    def set_trial_param(  # noqa: D102
+    def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:  # fmt: skip
@@ -98,30 +98,30 @@ class SoleWriter(BaseStorage):
         self._change(trial_id, "params", param_name, value)
         self._change(trial_id, "distributions", param_name, distribution)
 
-    def set_trial_intermediate_value(  # noqa: D102
+    def set_trial_intermediate_value(
         self, trial_id: int, step: int, intermediate_value: float
     ) -> None:
         self.database.set_trial_intermediate_value(trial_id, step, intermediate_value)
         self._change(trial_id, "intermediate_values", step, intermediate_value)
 
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         self.database.set_trial_user_attr(trial_id, key, value)
         self._change(trial_id, "user_attrs", key, _as_read(value))
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         if trial_id == NOT_YET:
             return  # TPE notes what it proposes while it does: it will be in the trial's parameters
         self.database.set_trial_system_attr(trial_id, key, value)
         self._change(trial_id, "system_attrs", key, _as_read(value))
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         self.database.set_study_user_attr(study_id, key, value)
         self._known(study_id).attrs[key] = _as_read(value)
 
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: D102
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         return dict(self._known(study_id).attrs)
 
-    def get_trial(self, trial_id: int) -> FrozenTrial:  # noqa: D102
+    def get_trial(self, trial_id: int) -> FrozenTrial:
         if trial_id not in self._places:
             return self.database.get_trial(trial_id)
         known, number = self._places[trial_id]
@@ -133,7 +133,7 @@ class SoleWriter(BaseStorage):
             setattr(trial, name, dict(getattr(trial, name)))
         return trial
 
-    def get_all_trials(  # noqa: D102
+    def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         trials = self._known(study_id).trials
@@ -142,31 +142,31 @@ class SoleWriter(BaseStorage):
 
     # What is asked for seldom
 
-    def create_new_study(  # noqa: D102
+    def create_new_study(
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         return self.database.create_new_study(directions, study_name)
 
-    def delete_study(self, study_id: int) -> None:  # noqa: D102
+    def delete_study(self, study_id: int) -> None:
         self.database.delete_study(study_id)
         self._studies.pop(study_id, None)
 
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:  # noqa: D102
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         self.database.set_study_system_attr(study_id, key, value)
 
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:  # noqa: D102
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         return self.database.get_study_system_attrs(study_id)
 
-    def get_study_id_from_name(self, study_name: str) -> int:  # noqa: D102
+    def get_study_id_from_name(self, study_name: str) -> int:
         return self.database.get_study_id_from_name(study_name)
 
-    def get_study_name_from_id(self, study_id: int) -> str:  # noqa: D102
+    def get_study_name_from_id(self, study_id: int) -> str:
         return self.database.get_study_name_from_id(study_id)
 
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:  # noqa: D102
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return self.database.get_study_directions(study_id)
 
-    def get_all_studies(self) -> list[FrozenStudy]:  # noqa: D102
+    def get_all_studies(self) -> list[FrozenStudy]:
         return self.database.get_all_studies()
 
 
