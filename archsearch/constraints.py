@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from archsearch.analyze import Analysis, analyze
 from archsearch.cautions import Caution
 from archsearch.errors import InputError
-from archsearch.parse import from_json
+from archsearch.parse import from_json, read_text, source_name
 from archsearch.spec import Flag, Frozen, Spec, null_if_false
 from archsearch.totals import Totals
 
@@ -38,6 +38,18 @@ class Constraints(Frozen):
     """A convolution with dilation > 1 and kernel > 1."""
     global_avg_pool: Flag | None = True
     """An average pool over the whole map."""
+
+
+def load_constraints(path: str | None) -> Constraints:
+    """The limits in a file ("-": standard input); the coursework's without one.
+
+    Raises:
+        ArchsearchError: it cannot be read.
+        InputError: it has problems.
+    """
+    if path is None:
+        return Constraints()
+    return from_json(Constraints, read_text(path), source_name(path))
 
 
 class Violation(NamedTuple):

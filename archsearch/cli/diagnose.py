@@ -55,7 +55,7 @@ def diagnose(
     Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
     from archsearch.analyze import analyze
-    from archsearch.constraints import Constraints
+    from archsearch.constraints import load_constraints
     from archsearch.diagnosis import diagnose as find
     from archsearch.diagnosis.fix import limit_edits
     from archsearch.diagnosis.histories import read_history
@@ -69,11 +69,7 @@ def diagnose(
         raise ArchsearchError("--epochs is of the mended recipe: it needs --fix and --recipe")
     source = source_name(spec)
     network = from_json(Spec, read_text(spec), source)
-    limits = (
-        from_json(Constraints, read_text(constraints), source_name(constraints))
-        if constraints
-        else Constraints()
-    )
+    limits = load_constraints(constraints)
     training = load_recipe(recipe) if recipe else None
     log = read_history(history) if history else ()
     try:

@@ -58,7 +58,7 @@ def export(
     Exit status: 0 written, 2 bad input or environment.
     """
     from archsearch.analyze import analyze
-    from archsearch.constraints import Constraints
+    from archsearch.constraints import load_constraints
     from archsearch.errors import InputError
     from archsearch.parse import from_json, read_text, source_name
     from archsearch.spec import Spec
@@ -66,9 +66,7 @@ def export(
     if out is not None and _is_standard_output(out):
         out = None
     _check_options(to, out, checkpoint, constraints)
-    limits = None
-    if constraints is not None:
-        limits = from_json(Constraints, read_text(constraints), source_name(constraints))
+    limits = load_constraints(constraints) if constraints is not None else None
     parsed = from_json(Spec, read_text(spec), source_name(spec))
     try:
         analysis = analyze(parsed)

@@ -74,12 +74,9 @@ def _lines(paths: list[str], limits: Constraints, *, brief: bool, jobs: int) -> 
 
 
 def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Constraints:
-    from archsearch.constraints import Constraints
-    from archsearch.parse import from_json, read_text, source_name
+    from archsearch.constraints import load_constraints
 
-    limits = Constraints()
-    if path is not None:
-        limits = from_json(Constraints, read_text(path), source_name(path))
+    limits = load_constraints(path)
     given = {"max_params": max_params, "min_receptive_field": min_rf}
     return limits.model_copy(update={k: v for k, v in given.items() if v is not None})
 
