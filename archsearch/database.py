@@ -66,6 +66,12 @@ def without_secrets(text: str, url: str) -> str:
     return text
 
 
+def public(url: str) -> str:
+    """A database's URL without its secrets, for others to read."""
+    whole = make_url(url).difference_update_query(_SECRET_KEYS)
+    return whole._replace(password=None).render_as_string()
+
+
 def _parsed(text: str, source: str) -> URL:
     try:
         url = make_url(text)

@@ -51,7 +51,13 @@ from archsearch.propose import (
 )
 from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
 from archsearch.settings import cell, filled
-from archsearch.storage import connected, open_study, storage_errors
+from archsearch.storage import (
+    connected,
+    note_elsewhere,
+    open_study,
+    refuse_if_elsewhere,
+    storage_errors,
+)
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
 
@@ -90,10 +96,11 @@ def search(
         The leaderboard.
 
     Raises:
-        StudyError: the folder is another study's, or in use.
+        StudyError: the folder is another study's, or in use, or its study is in another database.
         HopelessSpaceError: the space holds (almost) nothing within the limits.
         ArchsearchError: something cannot be read or written.
     """
+    refuse_if_elsewhere(folder, storage)
     url = storage or folder.storage
     with (
         files.locked(folder.path),
@@ -102,6 +109,7 @@ def search(
     ):
         files.drop_temporaries(folder.path)  # before anything is written: the disk may be full
         driver = _Driver(study, folder, executor, notify, database)
+        note_elsewhere(folder, url)
         requeue(driver.study)
         notify(StudyOpened(driver.record(), curves(driver.study)))
         driver.note_asked(trials)

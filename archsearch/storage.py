@@ -16,12 +16,12 @@ from sqlalchemy import NullPool
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
-from archsearch.database import STORAGE_VARIABLE, is_postgres, without_secrets
+from archsearch.database import STORAGE_VARIABLE, is_postgres, public, without_secrets
 from archsearch.driver_lock import DriverLock
-from archsearch.errors import ArchsearchError, StudyError
+from archsearch.errors import ArchsearchError, StudyError, one_line
 from archsearch.events import DatabaseAway, DatabaseBack
 from archsearch.outages import Outlasting
-from archsearch.parse import from_toml
+from archsearch.parse import from_toml, read_text
 from archsearch.sole_writer import SoleWriter
 from archsearch.study import Study, StudyFolder, study_toml
 
@@ -50,6 +50,26 @@ def connected(
         yield database
     finally:
         database.close()
+
+
+def refuse_if_elsewhere(folder: StudyFolder, storage: str | None) -> None:
+    """Do not begin anew in the folder's own database what was searched in another.
+
+    Raises:
+        StudyError: no `storage` is given, and there is one.
+    """
+    if storage is None and folder.elsewhere.exists():
+        where = one_line(read_text(str(folder.elsewhere)).strip())
+        raise StudyError(
+            f"{folder.path}: its study is kept in {where} (storage.txt): give that as --storage, "
+            f"or in {STORAGE_VARIABLE} with its password; or choose another --name"
+        )
+
+
+def note_elsewhere(folder: StudyFolder, storage: str) -> None:
+    """Say in the folder where its study is kept, if that is another place."""
+    if storage != folder.storage:
+        files.write_text(folder.elsewhere, f"{public(storage)}\n")
 
 
 def looked_into(storage: str) -> RDBStorage:

@@ -219,6 +219,11 @@ class StudyFolder:
         return f"sqlite:///{self.path / 'study.db'}"
 
     @property
+    def elsewhere(self) -> Path:
+        """Says which other database the study is kept in, where it is not its own."""
+        return self.path / "storage.txt"
+
+    @property
     def reference(self) -> Path:
         """The folder of the spec that the search started from, where it is no trial."""
         return self.path / "reference"

@@ -12,6 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from postgres_server import Server
+from ray_nodes import Nodes
+
+from archsearch.database import STORAGE_VARIABLE
 from archsearch.study import StudyFolder
 
 NAME = "drill"
@@ -100,16 +104,6 @@ class Search:
                 f"ended with {status}, not {statuses} and one of {texts}:\n{said[-2000:]}"
             )
 
-    def workers(self) -> list[int]:
-        """Its worker processes; spawn's helper process is none."""
-        pid, found = self.process.pid, []
-        with suppress(FileNotFoundError):
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                with suppress(FileNotFoundError):
-                    if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                        found.append(int(child))
-        return found
-
 
 @dataclass
 class Drill:
@@ -117,7 +111,8 @@ class Drill:
 
     Attributes:
         folder: of the study file, `studies/` and the log.
-        ray: the address of a cluster to train on, whose processes these are not.
+        nodes: of a Ray cluster, to train on; None: workers of the search's own.
+        database: where the study is kept; None: in its folder.
         stuck_s: after which a worker that stands still is replaced.
         seen: every worker process that was harmed or left behind.
     """
@@ -126,7 +121,8 @@ class Drill:
     trials: int
     workers: int
     rng: random.Random
-    ray: str | None = None
+    nodes: Nodes | None = None
+    database: Server | None = None
     stuck_s: float = 15.0
     seen: set[int] = field(default_factory=set)
     _started: list[Search] = field(default_factory=list)
@@ -136,11 +132,21 @@ class Drill:
         """What is where."""
         return StudyFolder(self.folder / "studies" / NAME)
 
+    @property
+    def storage(self) -> str:
+        """The URL of the study's database."""
+        return self.database.secret_url if self.database else self.study.storage
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of commands about the study."""
+        return {STORAGE_VARIABLE: self.storage} if self.database else {}
+
     def command(self) -> list[str]:
         """The same, every time."""
         options = {"--trials": self.trials, "--workers": self.workers, "--device": "cpu"}
         words = [str(word) for option in options.items() for word in option]
-        words += ["--ray", self.ray] if self.ray else []
+        words += ["--ray", self.nodes.address] if self.nodes else []
         return archsearch("search", f"{NAME}.toml", *words, "--precision", "fp32")
 
     def start(self, **env: str) -> Search:
@@ -155,15 +161,27 @@ class Drill:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                env={**os.environ, "ARCHSEARCH_STUCK_AFTER": str(self.stuck_s), **env},
+                env={
+                    **os.environ,
+                    **self.environment,
+                    "ARCHSEARCH_STUCK_AFTER": str(self.stuck_s),
+                    **env,
+                },
             )
         self._started.append(search := Search(process, log, offset))
         return search
 
+    def training(self, search: Search) -> list[int]:
+        """The processes that train for a search; spawn's helper process is none."""
+        if self.nodes:
+            return actors()
+        below = processes_below(search.process.pid)
+        return [pid for pid in sorted(below) if b"spawn_main" in command_line(pid)]
+
     def end(self) -> None:
         """Kill what still runs, after a drill that failed."""
         for search in self._started:
-            self.seen.update(search.workers())
+            self.seen.update(self.training(search))
             search.process.kill()
             search.process.wait()
 
@@ -198,10 +216,39 @@ def well(drill: Drill) -> None:
         DrillError: it does.
     """
     done = subprocess.run(
-        archsearch("doctor", drill.study.path), capture_output=True, text=True, check=False
-    )
+        archsearch("doctor", drill.study.path), capture_output=True, text=True, check=False,
+        env={**os.environ, **drill.environment},
+    )  # fmt: skip
     if done.returncode or not done.stdout.endswith(": all is well\n"):
         raise DrillError(f"doctor: {done.stdout}{done.stderr}")
+
+
+def actors() -> list[int]:
+    """The processes that train for Ray on the nodes that this process started."""
+    below = processes_below(os.getpid())
+    found = [pid for pid in below if command_line(pid).startswith(b"ray::RayWorker")]
+    return sorted(pid for pid in found if alive(pid))
+
+
+def processes_below(pid: int) -> set[int]:
+    """A process, its children, their children and so on."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found, new = {pid}, {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def command_line(pid: int) -> bytes:
+    """As the process list shows it; empty of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def alive(process: int) -> bool:

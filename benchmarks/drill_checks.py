@@ -13,6 +13,7 @@ from drill import FINALISTS, NAME, Drill, DrillError, Saved, alive
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.files import read_csv
+from archsearch.storage import looked_into
 
 _STATUS = {
     TrialState.COMPLETE: "trained",
@@ -34,7 +35,7 @@ def lost(snapshots: Sequence[Saved]) -> list[int]:
 
 def wrong(drill: Drill) -> Iterator[str]:
     """All that is not as it must be in the study's database and on the leaderboard."""
-    study = optuna.load_study(study_name=NAME, storage=drill.study.storage)
+    study = optuna.load_study(study_name=NAME, storage=looked_into(drill.storage))
     ended = [trial for trial in study.trials if not trial.user_attrs.get("interrupted")]
     counted = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if len(counted) != drill.trials:
@@ -66,8 +67,10 @@ def left_over(drill: Drill) -> Iterator[str]:
 
 
 def _counted_rows(drill: Drill) -> int:
-    """As SQLite has it, whatever Optuna makes of it."""
+    """As SQL has it, whatever Optuna makes of it."""
     query = "SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED')"
+    if drill.database:
+        return int(drill.database.sql(query))
     with closing(sqlite3.connect(drill.study.path / "study.db")) as database:
         return int(database.execute(query).fetchone()[0])
 

@@ -1,6 +1,7 @@
 """A search under fire: killed, stopped, out of disk, started twice; it must lose nothing.
 
 Run: python benchmarks/fault_drill.py        (about fifteen minutes on two idle cores)
+     python benchmarks/fault_drill.py --ray --postgres --kills 12
 
 It runs `archsearch search` on generated images, harms it at random moments, and starts the same
 command again; nothing else is done for it. In the end exactly the trials asked for must be trained,
@@ -15,16 +16,19 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import optuna
 from drill import FINALISTS, NAME, STUDY, Drill, DrillError, Saved, Search, well
 from drill_checks import left_over, lost, says_done, wrong
 from faults import EARLY, FAULTS, KILLS, impossible, small_disk
+from postgres_server import server
+from ray_nodes import nodes
 from timed_training import as_markdown, table
 
 from archsearch.machine import cores, load
@@ -138,6 +142,12 @@ def _tell(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
+def _where(given: argparse.Namespace) -> str:
+    ray = f"a Ray cluster of {given.workers} nodes and a head, all on this machine"
+    trained = ray if given.ray else f"{given.workers} workers"
+    return f"{trained}; the study in {'PostgreSQL' if given.postgres else 'SQLite'}"
+
+
 def main() -> int:
     """Run the drill; 1 if anything is not as it must be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -145,28 +155,38 @@ def main() -> int:
     parser.add_argument("--trials", type=int, help="one a fault unless given")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of faults and their moments")
+    parser.add_argument("--ray", action="store_true", help="on a Ray cluster, as many nodes")
+    parser.add_argument("--postgres", action="store_true", help="the study in a PostgreSQL")
     parser.add_argument("--folder", type=Path, help="an empty one, to keep; a temporary one else")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    rng = random.Random(given.seed)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (given.folder or Path(temporary)).resolve()
+    with ExitStack() as stack:
+        folder = (given.folder or Path(stack.enter_context(TemporaryDirectory()))).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        skipped = impossible(folder)
+        drill = Drill(
+            folder,
+            given.trials or 0,
+            given.workers,
+            random.Random(given.seed),
+            nodes=stack.enter_context(nodes(given.workers)) if given.ray else None,
+            database=stack.enter_context(server()) if given.postgres else None,
+            stuck_s=60.0 if given.ray else 15.0,  # the driver asks Ray's workers every 10 s
+        )
+        skipped = impossible(drill)
         others = [name for name in FAULTS if name not in KILLS and name not in skipped]
-        faults = schedule(given.kills, others, rng)
-        drill = Drill(folder, given.trials or len(faults), given.workers, rng)
+        faults = schedule(given.kills, others, drill.rng)
+        drill.trials = drill.trials or len(faults)
         started, busy = time.monotonic(), load()
-        with small_disk(folder / "studies"):
-            try:
-                occurrences, epochs_lost, problems = drilled(drill, faults)
-            except (DrillError, subprocess.SubprocessError) as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 1
+        stack.enter_context(small_disk(folder / "studies"))
+        try:
+            occurrences, epochs_lost, problems = drilled(drill, faults)
+        except (DrillError, subprocess.SubprocessError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
         minutes = (time.monotonic() - started) / 60
     lines = [
         f"{cores()} cores; {busy} before",
-        f"{drill.trials} trials and {FINALISTS} finalists of 5 epochs, {given.workers} workers",
+        f"{drill.trials} trials and {FINALISTS} finalists of 5 epochs, {_where(given)}",
         f"{given.kills} kills, {len(faults) - given.kills} other faults, {minutes:.0f} minutes",
         "epochs lost: complete ones that had to be trained again, at worst; the one under way is "
         "lost at every kill",

@@ -17,6 +17,8 @@ from pathlib import Path
 from drill import Drill, DrillError, Search, alive, well
 
 CLOCK_JUMP = "+5h", "-5h"
+OUTAGE_S = 30.0
+"""Of a database."""
 _FAKETIME = "faketime/libfaketimeMT.so.1"
 
 # Faults. Each gives the search that still runs, or None.
@@ -26,15 +28,15 @@ Fault = Callable[[Drill, Search], Search | None]
 
 def kill_driver(drill: Drill, search: Search) -> None:
     """Its workers must end by themselves."""
-    drill.seen.update(search.workers())
+    drill.seen.update(drill.training(search))
     search.process.kill()
     search.process.wait()
 
 
 def kill_worker(drill: Drill, search: Search) -> Search:
     """Another must take its place."""
-    search.until(lambda: bool(search.workers()), "a worker")
-    if workers := search.workers():
+    search.until(lambda: bool(drill.training(search)), "a worker")
+    if workers := drill.training(search):
         _signal(victim := drill.rng.choice(workers), signal.SIGKILL)
         drill.seen.add(victim)
     return search
@@ -48,8 +50,8 @@ def kill_both(drill: Drill, search: Search) -> None:
 
 def pause_worker(drill: Drill, search: Search) -> Search:
     """For less time than it may stand still."""
-    search.until(lambda: bool(search.workers()), "a worker")
-    for worker in search.workers()[:1]:
+    search.until(lambda: bool(drill.training(search)), "a worker")
+    for worker in drill.training(search)[:1]:
         _signal(worker, signal.SIGSTOP)
         search.pause(drill.rng.uniform(1, drill.stuck_s / 3))
         _signal(worker, signal.SIGCONT)
@@ -60,7 +62,7 @@ def hang_worker(drill: Drill, search: Search) -> Search:
     """For good: it must be ended and replaced."""
     before = drill.saved()
     drill.until_grown(search, before, drill.workers, "every worker in training")
-    victim = next(iter(search.workers()), None)
+    victim = next(iter(drill.training(search)), None)
     if victim is None:
         return search
     drill.seen.add(victim)
@@ -73,7 +75,7 @@ def hang_worker(drill: Drill, search: Search) -> Search:
 
 def ctrl_c(drill: Drill, search: Search, *, times: int = 1) -> None:
     """Once: saved, and told how to go on. Twice: at once, whatever is saved. As a terminal does."""
-    drill.seen.update(search.workers())
+    drill.seen.update(drill.training(search))
     for _ in range(times):
         with suppress(ProcessLookupError):
             os.killpg(search.process.pid, signal.SIGINT)
@@ -102,7 +104,7 @@ def second_driver(drill: Drill, search: Search) -> Search:
 def suspend(drill: Drill, search: Search) -> Search:
     """A machine that sleeps for longer than a worker may stand still."""
     told = len(search.said())
-    everybody = [search.process.pid, *search.workers()]
+    everybody = [search.process.pid, *drill.training(search)]
     for process in everybody:
         _signal(process, signal.SIGSTOP)
     search.pause(1.5 * drill.stuck_s)
@@ -110,6 +112,47 @@ def suspend(drill: Drill, search: Search) -> Search:
         _signal(process, signal.SIGCONT)
     _goes_on(drill, search, told)
     return search
+
+
+def remove_node(drill: Drill, search: Search) -> Search:
+    """For good, with whoever trains there; a while later there is another."""
+    if drill.nodes is None:
+        raise DrillError("there are no nodes")
+    drill.seen.update(drill.training(search))
+    drill.nodes.remove(drill.rng)
+    search.pause(drill.rng.uniform(0, 10))
+    drill.nodes.add()
+    return search
+
+
+def stop_database(drill: Drill, search: Search) -> Search:
+    """As a crash does; the search must wait for it."""
+    told = len(search.said())
+    with _away(drill):
+        search.pause(OUTAGE_S)
+    search.until(lambda: "the database is back" in search.said()[told:], "word of the database")
+    if "paused: the database is away" not in search.said()[told:]:
+        raise DrillError(f"nothing is said of the database: {search.said()[told:]}")
+    return search
+
+
+def stop_both(drill: Drill, search: Search) -> None:
+    """The database, and the driver while that is away; started meanwhile, it must say so."""
+    with _away(drill):
+        search.pause(drill.rng.uniform(0, OUTAGE_S / 3))
+        kill_driver(drill, search)
+        drill.start().ended((2,), "the study's database cannot be used")
+
+
+@contextmanager
+def _away(drill: Drill) -> Iterator[None]:
+    if drill.database is None:
+        raise DrillError("there is no database")
+    drill.database.stop()
+    try:
+        yield
+    finally:
+        drill.database.start()
 
 
 def jump_clock(drill: Drill, search: Search, *, by: str) -> None:
@@ -176,6 +219,9 @@ FAULTS: dict[str, Fault] = {
     "SIGTERM, then CSVs damaged": damage_csvs,
     "second driver": second_driver,
     "machine asleep": suspend,
+    "Ray node removed": remove_node,
+    "PostgreSQL away for 30 s": stop_database,
+    "PostgreSQL away, driver killed": stop_both,
     "clock 5 h forwards": partial(jump_clock, by=CLOCK_JUMP[0]),
     "clock 5 h backwards": partial(jump_clock, by=CLOCK_JUMP[1]),
     "disk full": fill_disk,
@@ -186,14 +232,18 @@ EARLY = ("worker hangs",)
 """Only while there are trials for every worker: one without a job may stand still."""
 
 
-def impossible(folder: Path) -> dict[str, str]:
+def impossible(drill: Drill) -> dict[str, str]:
     """Faults that cannot be made to happen here, and why."""
     why: dict[str, str] = {}
-    if reason := _why_no_mount(folder):
+    if reason := _why_no_mount(drill.folder):
         why |= dict.fromkeys(("disk full", "folder read-only"), reason)
-    if _faketime() is None:
-        reason = "libfaketime is not installed (Debian: apt-get install faketime)"
+    if reason := _why_no_clock(drill):
         why |= dict.fromkeys(("clock 5 h forwards", "clock 5 h backwards"), reason)
+    if drill.nodes is None:
+        why["Ray node removed"] = "not on a Ray cluster"
+    if drill.database is None:
+        reason = "not in PostgreSQL"
+        why |= dict.fromkeys(("PostgreSQL away for 30 s", "PostgreSQL away, driver killed"), reason)
     return why
 
 
@@ -226,6 +276,13 @@ def _signal(process: int, number: int) -> None:
 
 def _faketime() -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob(f"*/{_FAKETIME}"))), None)
+
+
+def _why_no_clock(drill: Drill) -> str | None:
+    """Why no process can be given a false clock; None where one can."""
+    if _faketime() is None:
+        return "libfaketime is not installed (Debian: apt-get install faketime)"
+    return "Ray's library does not run under libfaketime" if drill.nodes else None
 
 
 def _why_no_mount(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from archsearch.database import STORAGE_VARIABLE, database_url, without_secrets
+from archsearch.database import STORAGE_VARIABLE, database_url, public, without_secrets
 from archsearch.errors import ArchsearchError
 from tests.conftest import Cli
 
@@ -59,3 +59,9 @@ def test_messages_lose_what_is_secret() -> None:
     said = f"cannot reach {url()} with password s3cr/t"
     told = without_secrets(said, url())
     assert told == "cannot reach postgresql+psycopg://me:***@host:5432/studies with password ***"
+
+
+def test_a_url_for_others_has_no_secret() -> None:
+    whole = url().replace("/studies", "/studies?sslmode=require&sslpassword=1&password=2")
+    assert public(whole) == "postgresql+psycopg://me@host:5432/studies?sslmode=require"
+    assert public("sqlite:////here/study.db") == "sqlite:////here/study.db"

@@ -51,9 +51,9 @@ def test_a_search_under_fire_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_full_disk_and_a_read_only_folder_are_told_and_got_over(tmp_path: Path) -> None:
     faults = ["disk full", "folder read-only"]
-    if reason := impossible(tmp_path).get(faults[0]):
-        pytest.skip(reason)
     drill = Drill(tmp_path, trials=3, workers=2, rng=random.Random(0))
+    if reason := impossible(drill).get(faults[0]):
+        pytest.skip(reason)
     with small_disk(tmp_path / "studies", mebibytes=16):
         _, epochs_lost, problems = drilled(drill, faults)
     assert problems == []

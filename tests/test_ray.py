@@ -6,17 +6,17 @@ import os
 import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import postgres_server
 import pytest
+import ray_nodes
 import torch
-from drill import FINALISTS, STUDY, Drill, alive, archsearch
-from drill_checks import lost, wrong
+from drill import FINALISTS, STUDY, Drill, actors, archsearch
+from fault_drill import drilled
+from ray_nodes import Nodes
 
 from archsearch.errors import ArchsearchError
 from archsearch.files import read_csv
@@ -37,9 +37,6 @@ from tests.test_workers import (
     without_times,
 )
 
-if TYPE_CHECKING:
-    from ray.cluster_utils import Cluster
-
 __all__ = ["job", "one_thread_each", "straight"]
 pytestmark = [
     pytest.mark.slow,
@@ -47,54 +44,21 @@ pytestmark = [
                                "ignore::FutureWarning",
                                "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]  # fmt: skip
-WAIT_S = 300.0
-# Each node has its own: a driver's own node is the one at its address, the head.
-ADDRESSES, NEW_ADDRESS = ("127.0.0.2", "127.0.0.3"), "127.0.0.4"
 CPU = Share(1.0, 0.0)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[Nodes]:
     """A head that trains nothing and two nodes of one core."""
-    # Ray's own, which leaves sockets and files to the end of the process.
-    if not find_spec("ray"):
-        pytest.skip("Ray is not installed: pip install 'archsearch[ray]'")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    found = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
-    try:
-        for address in ADDRESSES:
-            found.add_node(num_cpus=1, node_ip_address=address)
+    if reason := ray_nodes.why_none():
+        pytest.skip(reason)
+    with ray_nodes.nodes(2) as found:
         yield found
-    finally:
-        found.shutdown()  # type: ignore[no-untyped-call]
-
-
-def actors() -> list[int]:
-    """The processes that train for Ray on this machine."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes().startswith(b"ray::RayWorker"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return sorted(pid for pid in found if alive(pid))
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 @pytest.mark.usefixtures("one_thread_each")
 def test_a_cluster_gives_what_training_here_gives_though_its_workers_are_killed(
-    cluster: Cluster,
+    cluster: Nodes,
     job: Callable[[str], Job],
     straight: tuple[list[object], dict[str, torch.Tensor]],
 ) -> None:
@@ -135,7 +99,7 @@ def without_times_of(reports: list[object], key: str) -> list[object]:
 
 
 def test_a_job_that_keeps_killing_workers_fails(
-    cluster: Cluster,
+    cluster: Nodes,
     job: Callable[[str], Job],
 ) -> None:
     long = job("deadly").recipe.model_copy(update={"epochs": 1_000})
@@ -148,7 +112,7 @@ def test_a_job_that_keeps_killing_workers_fails(
         assert "3 workers died of it: the last died" in last.reason
 
 
-def test_what_no_node_can_do_is_told(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_no_node_can_do_is_told(cluster: Nodes, tmp_path: Path) -> None:
     for place, share, told_ in (
         (replace(SHAPES, device="cuda"), CPU, "cuda"),
         (replace(SHAPES, dataset="cifar10", data=tmp_path / "nowhere"), CPU, "no such folder"),
@@ -168,40 +132,30 @@ def study_file(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_search_under_fire_on_a_cluster_loses_nothing(cluster: Cluster, study_file: Path) -> None:
-    drill = Drill(study_file, 4, 2, random.Random(0), ray=cluster.address, stuck_s=120)
-    search = drill.start()
-    snapshots = []
-
-    def after_an_epoch(what: str) -> None:
-        before = drill.saved()
-        drill.until_grown(search, before, 1, what)
-        snapshots.append(drill.saved())
-
-    try:
-        after_an_epoch("a first epoch")
-        os.kill(actors()[0], signal.SIGKILL)
-        after_an_epoch("an epoch after a worker was killed")
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-        after_an_epoch("an epoch after a node was removed")
-        cluster.add_node(num_cpus=1, node_ip_address=NEW_ADDRESS)
-        search.process.kill()
-        search.process.wait()
-        until(lambda: not actors(), "actors end with their driver")
-        search = drill.start()
-        after_an_epoch("an epoch after the driver was killed")
-        search.ended((0,), "finalists reached")
-    finally:
-        drill.end()
-    assert list(wrong(drill)) == []
-    assert sum(lost([*snapshots, drill.saved()])) == 0
-    said = (study_file / "log.txt").read_text()
-    assert "died" in said
-    assert "raylet" not in said
+@pytest.mark.postgres
+def test_a_search_under_fire_on_a_cluster_loses_nothing(cluster: Nodes, tmp_path: Path) -> None:
+    if reason := postgres_server.why_none():
+        pytest.skip(reason)
+    faults = ["worker killed", "Ray node removed", "PostgreSQL away for 30 s", "driver killed"]
+    with postgres_server.server() as database:
+        drill = Drill(
+            tmp_path, 8, 2, random.Random(0), nodes=cluster, database=database, stuck_s=120
+        )
+        occurrences, epochs_lost, problems = drilled(drill, faults)
+        assert problems == []
+        assert [each.fault for each in occurrences] == faults
+        assert epochs_lost == [0] * len(faults)
+        written = [*tmp_path.rglob("*"), *cluster.logs.rglob("*")]
+        assert any("worker" in path.name and path.suffix == ".out" for path in written)
+        secret = database.password.encode()
+        assert not [p for p in written if p.is_file() and secret in p.read_bytes()]
+    log = (tmp_path / "log.txt").read_text()
+    assert "another goes on from its last epoch" in log
+    assert "raylet" not in log
 
 
 def test_the_same_seed_gives_the_same_leaderboard_as_local_workers(
-    cluster: Cluster, study_file: Path
+    cluster: Nodes, study_file: Path
 ) -> None:
     boards = []
     for name, where in (("here", []), ("there", ["--ray", cluster.address])):

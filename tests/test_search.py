@@ -23,6 +23,8 @@ from archsearch.settings import filled, knob_choices, spec_of
 from archsearch.space import BlockSpace, Space
 from archsearch.status import status
 from archsearch.study import Pruner, Sampler, Study, StudyFolder, load_study
+from archsearch.workers import Workers
+from tests.conftest import Cli
 
 
 class Killed(BaseException):
@@ -368,3 +370,24 @@ def test_a_driver_that_dies_while_it_asks_leaves_a_study_that_goes_on(
     entries = go(tmp_path, 3, config=config)
     check_done(tmp_path, 3, finalists=0)
     assert row["spec_hash"] in {entry.spec_hash for entry in entries}
+
+
+def test_a_study_in_another_database_is_not_begun_anew_in_the_folders_own(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = f"sqlite:///{tmp_path / 'other.db'}"
+    folder = StudyFolder(tmp_path / "studies" / "demo")
+
+    def go_in(storage: str | None) -> list[Entry]:
+        return search(demo(name="demo"), folder, Pretend(), 2, lambda _event: None, storage)
+
+    found = go_in(elsewhere)
+    with pytest.raises(StudyError, match=r"is kept in sqlite:.*other\.db.*--storage"):
+        go_in(None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Workers, "__enter__", lambda _self: pytest.fail("workers were started"))
+    refused = cli("search", "demo")
+    assert refused.status == 2
+    assert "studies/demo: its study is kept in sqlite:" in refused.err
+    assert not (folder.path / "study.db").exists()
+    assert go_in(elsewhere) == found

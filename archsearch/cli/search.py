@@ -232,10 +232,13 @@ def _search(
     from archsearch.neighbourhood import Neighbourhood
     from archsearch.progress import SearchState, search_progress, stderr_console
     from archsearch.status import status
+    from archsearch.storage import refuse_if_elsewhere
     from archsearch.study import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
-    files.refuse_if_held(folder.path)  # before workers are started, which takes seconds
+    # Before workers are started, which takes seconds.
+    files.refuse_if_held(folder.path)
+    refuse_if_elsewhere(folder, storage)
     console = stderr_console()
     state = SearchState(
         wanted=trials,
