@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from types import TracebackType
 
+from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
 from archsearch.machine import cores, seconds_from, threads_each
@@ -17,8 +18,6 @@ from archsearch.results import Run
 from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
 from archsearch.worker_process import WorkerProcess
 
-MAX_ATTEMPTS = 3
-"""A job whose worker dies is tried again at most twice."""
 STUCK_AFTER_S = 300.0
 """No optimizer step takes that long, and no batch that is scored."""
 START_WITHIN_S = 1_800.0
@@ -62,10 +61,9 @@ class Workers:
     _gpus: int = 0
     _run: Run | None = None
     _workers: list[WorkerProcess] = field(default_factory=list)
-    _deaths: dict[str, int] = field(default_factory=dict)
+    _deaths: Deaths = field(init=False)
     _reported: dict[str, int] = field(default_factory=dict)
     _waiting: deque[Report] = field(default_factory=deque)
-    _early_deaths: int = 0
     _polled: float = 0.0
 
     def __enter__(self) -> Workers:
@@ -76,6 +74,10 @@ class Workers:
         """
         try:
             self.capacity = self.count or default_workers()
+            self._deaths = Deaths(
+                "worker processes",
+                f"is there memory for {self.capacity}? Fewer may do: --workers 1",
+            )
             self._start(0)
             while self._run is None:
                 self._listen()
@@ -184,7 +186,8 @@ class Workers:
                 at.doing = f"loading {what}"
             case Ready(run=run, gpus=gpus):
                 at.ready = True
-                self._run, self._gpus, self._early_deaths = run, gpus or self._gpus, 0
+                self._run, self._gpus = run, gpus or self._gpus
+                self._deaths.one_started()
             case Warned(message=text):
                 self.warn(text)
             case Unusable(message=text):
@@ -210,22 +213,13 @@ class Workers:
         """
         at.end()
         if not at.ready:
-            self._early_deaths += 1
-            if self._early_deaths >= MAX_ATTEMPTS:
-                raise ArchsearchError(
-                    f"{self._early_deaths} worker processes in a row could not start, the last "
-                    f"{how}; is there memory for {self.capacity}? Fewer may do: --workers 1"
-                )
+            self._deaths.early(how)
         new, job = self._start(at.slot), at.job
         if job is None:
             return
         # Who died before it was ready did not die of the job.
-        deaths = self._deaths[job.key] = self._deaths.get(job.key, 0) + at.ready
-        if deaths >= MAX_ATTEMPTS and lost:
-            raise lost  # the next job would fare no better
-        if deaths >= MAX_ATTEMPTS:
-            reason = f"{deaths} worker processes died of it: the last {how}"
-            self._waiting.append(JobFailed(job.key, reason))
+        if failed := self._deaths.of(job, how, blame=at.ready, lost=lost):
+            self._waiting.append(failed)
             return
         self.warn(f"the worker of {job.key} {how}: another goes on from its last epoch")
         new.give(job)

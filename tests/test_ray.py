@@ -109,7 +109,7 @@ def test_a_job_that_keeps_killing_workers_fails(
             for pid in actors():
                 os.kill(pid, signal.SIGKILL)
         assert isinstance(last, JobFailed)
-        assert "3 workers died of it: the last died" in last.reason
+        assert "3 Ray actors died of it: the last died" in last.reason
 
 
 def test_what_no_node_can_do_is_told(cluster: Nodes, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import pytest
 
 from archsearch import worker_process, workers
 from archsearch.analyze import analyze
+from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed
 from archsearch.recipe import Recipe
 from archsearch.spec import Spec
 from archsearch.worker import Place
-from archsearch.workers import MAX_ATTEMPTS, Workers
+from archsearch.workers import Workers
 from tests import pretend_workers
 from tests.strategies import HEADS, spec_of
 

@@ -16,6 +16,7 @@ import torch
 
 from archsearch.analyze import analyze
 from archsearch.data import load
+from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.device import choose
 from archsearch.errors import ArchsearchError
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, Report
@@ -24,7 +25,7 @@ from archsearch.recipe import Recipe
 from archsearch.results import Epoch
 from archsearch.spec import Spec
 from archsearch.worker import Place
-from archsearch.workers import MAX_ATTEMPTS, Workers
+from archsearch.workers import Workers
 from tests.strategies import HEADS, spec_of
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,158 @@
+"""One actor of a Ray cluster, as its driver has it: its job, what it says, how it ends."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from archsearch import files
+from archsearch.errors import ArchsearchError, DeviceLostError
+from archsearch.jobs import Job
+from archsearch.worker import Ready, Unusable
+
+if TYPE_CHECKING:
+    from archsearch.ray_worker import Parcel
+
+_PULSE_S = 10.0
+_CHECKPOINT = "checkpoint.pt"
+_LEFT_BY_A_RUN = frozenset(
+    (_CHECKPOINT, "history.csv", "model.py", "recipe.json", "run.json", "spec.json")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job's stream has no more parcels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """An actor is there no more.
+
+    Attributes:
+        how: in a user's words.
+    """
+
+    how: str
+
+
+@dataclass(slots=True)
+class Slot:
+    """An actor.
+
+    Attributes:
+        waits: for what comes next: that it is open, or the stream of its job's parcels.
+        since: when it was asked for.
+        begun: whether its job's stream has told anything.
+        done: whether the stream has told how its job ended.
+        lost: the device that failed under its job.
+        pulse: the question how many steps it has made, while there is no answer.
+        moved: when it last gave a sign of life.
+    """
+
+    actor: Any
+    waits: Any
+    since: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    job: Job | None = None
+    dropped: bool = False
+    begun: bool = False
+    done: bool = False
+    lost: DeviceLostError | None = None
+    pulse: Any = None
+    moved: float = 0.0
+    _asked: float = 0.0
+    _steps: int = -1
+
+    def give(self, job: Job) -> None:
+        """Have a job trained, from the last epoch that is in its folder."""
+        path = job.folder / _CHECKPOINT
+        checkpoint = path.read_bytes() if path.exists() else None
+        self.job, self.dropped, self.begun, self.done, self.lost = job, False, False, False, None
+        self.moved = self._asked = time.monotonic()
+        stream = self.actor.train.options(num_returns="streaming")
+        self.waits = stream.remote(job, checkpoint)
+
+    def drop(self) -> None:
+        """Have its job left at the next step."""
+        if self.job:
+            self.dropped = True
+            self.actor.drop.remote(self.job.key)
+
+    def free(self) -> None:
+        """Its job is no longer here."""
+        self.job = self.waits = None
+
+    def next_word(self) -> Ready | Unusable | Parcel | Ended | Died:
+        """What it waited for and has come."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            word = ray.get(self.waits if self.job is None else next(self.waits))
+        except StopIteration:
+            return Ended()
+        except RayError as error:
+            return Died(_fate(error))
+        if self.job is None:
+            self.waits = None
+        else:
+            self.begun, self.moved = True, time.monotonic()
+        found: Ready | Unusable | Parcel = word
+        return found
+
+    def ask_for_steps(self) -> None:
+        """Ask one in training for a sign of life, now and then."""
+        now = time.monotonic()
+        if self.pulse is None and now - self._asked > _PULSE_S:
+            self.pulse, self._asked = self.actor.steps.remote(), now
+
+    def take_steps(self) -> None:
+        """Take the answer; the one of an actor that died is told by its job's stream."""
+        import ray
+        from ray.exceptions import RayError
+
+        pulse, self.pulse = self.pulse, None
+        with suppress(RayError):
+            steps = ray.get(pulse)
+            if steps != self._steps:
+                self._steps, self.moved = steps, time.monotonic()
+
+    def silent_s(self) -> float:
+        """Seconds without a sign of life; 0 of one that trains nothing."""
+        return time.monotonic() - self.moved if self.job else 0.0
+
+    def end(self) -> None:
+        """Have Ray end it, if it is still there."""
+        import ray
+
+        with suppress(Exception):
+            ray.kill(self.actor)
+
+
+def write(job: Job, found: dict[str, bytes]) -> None:
+    """Into the job's folder, the checkpoint first: what is told must be there to go on from.
+
+    Raises:
+        ArchsearchError: it cannot be written, or is nothing that a run leaves.
+    """
+    if strange := sorted(found.keys() - _LEFT_BY_A_RUN):
+        raise ArchsearchError(f"a worker of {job.key} sent {strange[0][:100]!r}: no file of a run")
+    for name in sorted(found, key=lambda name: (name != _CHECKPOINT, name)):
+        with files.replacing(job.folder / name) as temporary:
+            temporary.write_bytes(found[name])
+
+
+def _fate(error: Exception) -> str:
+    """How an actor ended, of Ray's paragraph about it."""
+    text = str(error)
+    if "node has died" in text:
+        return "was on a node that died"
+    if "worker process has died" in text:
+        return "died (killed, or out of memory?)"
+    if "unavailable" in text:
+        return "cannot be reached"
+    lines = text.strip().splitlines() or [""]
+    return f"died ({type(error).__name__}: {lines[-1].strip()[:200]})"
