@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import optuna
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch import files
 from archsearch.accounting import advice
-from archsearch.analyze import Analysis
+from archsearch.ask import ask
 from archsearch.closing import Closing, closings
-from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.events import (
     Event,
-    Rejected,
     SpaceCounted,
     Started,
     StudyOpened,
@@ -33,24 +29,19 @@ from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
 from archsearch.leaderboard import (
     ASKED,
     CLOSING,
-    KnownRows,
-    analyze_trial,
     curves,
-    leaderboard,
 )
 from archsearch.objective import score
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting
 from archsearch.propose import (
     FeasibleSampler,
-    Rejection,
     distributions,
-    proposal,
     screen,
     taken_hashes,
 )
-from archsearch.results import REJECTION_COLUMNS, Entry, Epoch, axes, write_leaderboard
-from archsearch.settings import cell, filled
+from archsearch.results import Entry, Epoch
+from archsearch.settings import filled
 from archsearch.storage import (
     connected,
     note_elsewhere,
@@ -60,15 +51,9 @@ from archsearch.storage import (
 )
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_accounting import account_study
+from archsearch.study_records import Board, Rejections
 
 MAX_FAILURES_IN_A_ROW = 10
-_ALWAYS_WRITTEN = 200
-"""Rows of a leaderboard that is written after every trial."""
-_MOST_OF_A_LEADERBOARD = 10
-"""A longer one is not written again before so many times the time that writing took: with a
-thousand workers and as many rows, the driver would do nothing else."""
-_KEEP_NOTHING = ("tpe", "random")
-"""Samplers that need nothing of their own kept with the trials that they propose."""
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -111,7 +96,7 @@ def search(
         driver = _Driver(study, folder, executor, notify, database)
         note_elsewhere(folder, url)
         requeue(driver.study)
-        notify(StudyOpened(driver.record(), curves(driver.study)))
+        notify(StudyOpened(driver.board.written(), curves(driver.study)))
         driver.note_asked(trials)
         try:
             driver.count_space()
@@ -124,9 +109,9 @@ def search(
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 # None of these is a trial's fault, but that a device was lost may be.
                 requeue(driver.study, blame=isinstance(error, DeviceLostError))
-                driver.record()
+                driver.board.written()
             raise
-        return driver.record()
+        return driver.board.written()
 
 
 @dataclass
@@ -137,26 +122,23 @@ class _Driver:
     notify: Callable[[Event], None]
     storage: str | BaseStorage
     study: optuna.Study = field(init=False)
-    _rejections: int = field(init=False, default=0)
-    _write_after: float = field(init=False, default=0.0)
-    _known_rows: KnownRows = field(init=False, default_factory=dict)
+    board: Board = field(init=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        rejections = Rejections(self.config, self.folder, self.notify)
         sampler = FeasibleSampler(
             self.config.space,
             self.config.constraints,
             self.config.sampler,
             self.config.seed,
-            self._reject,
+            rejections.add,
             self.config.start,
         )
         self.study = open_study(self.config, self.folder, self.storage, sampler)
         files.write_text(self.folder.study, study_toml(self.config))
-        # What a crash or another program left there is no reason to stop.
-        files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
-        if self.folder.rejections.exists():
-            self._rejections = len(files.read_csv(self.folder.rejections))
+        rejections.begin()
+        self.board = Board(self.study, self.config, self.folder)
 
     # Before the first trial
 
@@ -238,33 +220,8 @@ class _Driver:
             return error
         return None
 
-    def _ask(self) -> tuple[Trial, Analysis]:
-        """The next trial: one that waits in the queue, or else a new proposal."""
-        free = distributions(self.config.space)
-        queued = any(trial.state == TrialState.WAITING for trial in self._trials())
-        if queued or self.config.sampler.kind not in _KEEP_NOTHING:
-            trial = self.study.ask(free)
-            analysis = self._analysis(trial.number)
-            for name, excess in _excess(analysis, self.config.constraints).items():
-                trial.set_constraint(name, excess)
-            for name, value in _about(analysis).items():
-                trial.set_user_attr(name, value)
-            return trial, analysis
-        # Whole and in one transaction, rather than in thirty.
-        storage, study_id = self.study._storage, self.study._study_id
-        drawn = proposal(self.study, len(self._trials()), free)
-        analysis = analyze_trial(drawn, self.config)
-        whole = create_trial(
-            state=TrialState.RUNNING,
-            params=drawn.params,
-            distributions=free,
-            user_attrs=_about(analysis),
-            constraints=_excess(analysis, self.config.constraints),
-        )
-        return Trial(self.study, storage.create_new_trial(study_id, whole)), analysis
-
     def _start(self) -> _Running:
-        trial, analysis = self._ask()
+        trial, analysis = ask(self.study, self.config)
         job = Job(
             key=f"trial-{trial.number}",
             spec_hash=analysis.spec_hash,
@@ -296,12 +253,7 @@ class _Driver:
             at.trial.set_user_attr(name, value)
         final_score = self._score(at) if state == TrialState.COMPLETE else None
         self.study.tell(at.trial, final_score, state=state)
-        began = time.monotonic()
-        entries = leaderboard(self.study, self.config, self.folder, self._known_rows)
-        if len(entries) <= _ALWAYS_WRITTEN or began >= self._write_after:
-            write_leaderboard(self.folder.leaderboard, entries)
-            ended = time.monotonic()
-            self._write_after = ended + _MOST_OF_A_LEADERBOARD * (ended - began)
+        entries = self.board.after_a_trial()
         self.notify(TrialEnded(at.job.key, at.trial.number, entries))
 
     def _score(self, at: _Running) -> float:
@@ -312,7 +264,7 @@ class _Driver:
 
     def run_closings(self) -> None:
         """Train what the trials are held against, and retrain and test the best of them."""
-        waiting = list(closings(self.study, self.config, self.folder, self.record()))
+        waiting = list(closings(self.study, self.config, self.folder, self.board.written()))
         running: dict[str, Closing] = {}
         while waiting or running:
             while waiting and len(running) < self.executor.capacity:
@@ -332,11 +284,8 @@ class _Driver:
             result = at.result(report, self.executor.run_of(at.job.seed))
             self.study.set_user_attr(at.name, result)
             self._note_closings(running)
-            self.record()
+            self.board.written()
             self.notify(at.ended(result))
-
-    def _analysis(self, number: int) -> Analysis:
-        return analyze_trial(self._trials()[number], self.config)
 
     # Records
 
@@ -349,28 +298,6 @@ class _Driver:
     def _note_closings(self, running: Mapping[str, Closing]) -> None:
         self.study.set_user_attr(CLOSING, {key: at.progress() for key, at in running.items()})
 
-    def record(self) -> list[Entry]:
-        """Write the leaderboard as the study has it."""
-        entries = leaderboard(self.study, self.config, self.folder, self._known_rows)
-        write_leaderboard(self.folder.leaderboard, entries)
-        return entries
-
-    def _reject(self, rejection: Rejection) -> None:
-        self._rejections += 1
-        analysis = rejection.verdict.analysis if rejection.verdict else None
-        row = {
-            "proposal": self._rejections,
-            "trial": rejection.trial,
-            "rules": " ".join(rejection.rules),
-            "spec_hash": analysis.spec_hash if analysis else "",
-            "params": analysis.params if analysis else "",
-            "receptive_field": axes(analysis.receptive_field) if analysis else "",
-            "macs": analysis.macs if analysis else "",
-            "knobs": cell(self.config.space, rejection.knobs),
-        }
-        files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
-        self.notify(Rejected(rejection))
-
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
 
@@ -380,27 +307,3 @@ class _Running:
     trial: Trial
     job: Job
     history: list[Epoch] = field(default_factory=list)
-
-
-def _about(analysis: Analysis) -> dict[str, Any]:
-    """What a trial says of its network; the hash last, without which it is not whole."""
-    return {
-        "verdict": "accepted",  # others cost no trial
-        "params": analysis.params,
-        "receptive_field": axes(analysis.receptive_field),
-        "macs": analysis.macs,
-        "spec_hash": analysis.spec_hash,
-    }
-
-
-def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, float]:
-    """Optuna's form of a limit: how far above it, at most 0 where it holds."""
-    excess: dict[str, float] = {}
-    if constraints.max_params is not None:
-        excess["params"] = analysis.params - constraints.max_params
-    if constraints.min_receptive_field is not None:
-        short = constraints.min_receptive_field - min(analysis.receptive_field)
-        excess["receptive_field"] = short
-    if constraints.max_macs is not None:
-        excess["macs"] = analysis.macs - constraints.max_macs
-    return excess

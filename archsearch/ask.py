@@ -1,0 +1,73 @@
+"""The driver's next trial: made in the study's database, with what its network is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+from optuna.trial import Trial, TrialState, create_trial
+
+from archsearch.analyze import Analysis
+from archsearch.constraints import Constraints
+from archsearch.leaderboard import analyze_trial
+from archsearch.propose import distributions, proposal
+from archsearch.results import axes
+from archsearch.study import Study
+
+_KEEP_NOTHING = ("tpe", "random")
+"""Samplers that need nothing of their own kept with the trials that they propose."""
+
+
+def ask(study: optuna.Study, config: Study) -> tuple[Trial, Analysis]:
+    """The next trial: one that waits in the queue, or else a new proposal.
+
+    Raises:
+        HopelessSpaceError: there is no network left that is new and within the limits.
+    """
+    free = distributions(config.space)
+    trials = study.get_trials(deepcopy=False)
+    queued = any(trial.state == TrialState.WAITING for trial in trials)
+    if queued or config.sampler.kind not in _KEEP_NOTHING:
+        trial = study.ask(free)
+        asked = study.get_trials(deepcopy=False)[trial.number]
+        analysis = analyze_trial(asked, config)
+        for name, excess in _excess(analysis, config.constraints).items():
+            trial.set_constraint(name, excess)
+        for name, value in _about(analysis).items():
+            trial.set_user_attr(name, value)
+        return trial, analysis
+    # Whole and in one transaction, rather than in thirty.
+    drawn = proposal(study, len(trials), free)
+    analysis = analyze_trial(drawn, config)
+    whole = create_trial(
+        state=TrialState.RUNNING,
+        params=drawn.params,
+        distributions=free,
+        user_attrs=_about(analysis),
+        constraints=_excess(analysis, config.constraints),
+    )
+    return Trial(study, study._storage.create_new_trial(study._study_id, whole)), analysis
+
+
+def _about(analysis: Analysis) -> dict[str, Any]:
+    """What a trial says of its network; the hash last, without which it is not whole."""
+    return {
+        "verdict": "accepted",  # others cost no trial
+        "params": analysis.params,
+        "receptive_field": axes(analysis.receptive_field),
+        "macs": analysis.macs,
+        "spec_hash": analysis.spec_hash,
+    }
+
+
+def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, float]:
+    """Optuna's form of a limit: how far above it, at most 0 where it holds."""
+    excess: dict[str, float] = {}
+    if constraints.max_params is not None:
+        excess["params"] = analysis.params - constraints.max_params
+    if constraints.min_receptive_field is not None:
+        short = constraints.min_receptive_field - min(analysis.receptive_field)
+        excess["receptive_field"] = short
+    if constraints.max_macs is not None:
+        excess["macs"] = analysis.macs - constraints.max_macs
+    return excess

@@ -1,0 +1,87 @@
+"""A study's CSVs while it is searched: the leaderboard, and every proposal that cost no trial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import optuna
+
+from archsearch import files
+from archsearch.events import Rejected
+from archsearch.leaderboard import KnownRows, leaderboard
+from archsearch.propose import Rejection
+from archsearch.results import REJECTION_COLUMNS, Entry, axes, write_leaderboard
+from archsearch.settings import cell
+from archsearch.study import Study, StudyFolder
+
+_ALWAYS_WRITTEN = 200
+"""Rows of a leaderboard that is written after every trial."""
+_MOST_OF_A_LEADERBOARD = 10
+"""A longer one is not written again before so many times the time that writing took: with a
+thousand workers and as many rows, the driver would do nothing else."""
+
+
+@dataclass
+class Board:
+    """The leaderboard of a study, written as its database has it."""
+
+    study: optuna.Study
+    config: Study
+    folder: StudyFolder
+    _known_rows: KnownRows = field(init=False, default_factory=dict)
+    _write_after: float = field(init=False, default=0.0)
+
+    def written(self) -> list[Entry]:
+        """The leaderboard, which is on disk now."""
+        entries = self._entries()
+        write_leaderboard(self.folder.leaderboard, entries)
+        return entries
+
+    def after_a_trial(self) -> list[Entry]:
+        """The leaderboard, which is on disk unless it is long and was written a moment ago."""
+        began = time.monotonic()
+        entries = self._entries()
+        if len(entries) <= _ALWAYS_WRITTEN or began >= self._write_after:
+            write_leaderboard(self.folder.leaderboard, entries)
+            ended = time.monotonic()
+            self._write_after = ended + _MOST_OF_A_LEADERBOARD * (ended - began)
+        return entries
+
+    def _entries(self) -> list[Entry]:
+        return leaderboard(self.study, self.config, self.folder, self._known_rows)
+
+
+@dataclass
+class Rejections:
+    """`rejections.csv`, which grows by a row a rejected proposal."""
+
+    config: Study
+    folder: StudyFolder
+    notify: Callable[[Rejected], None]
+    _count: int = field(init=False, default=0)
+
+    def begin(self) -> None:
+        """Go on where the file ends."""
+        # What a crash or another program left there is no reason to stop.
+        files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
+        if self.folder.rejections.exists():
+            self._count = len(files.read_csv(self.folder.rejections))
+
+    def add(self, rejection: Rejection) -> None:
+        """Add a row, and tell of it."""
+        self._count += 1
+        analysis = rejection.verdict.analysis if rejection.verdict else None
+        row = {
+            "proposal": self._count,
+            "trial": rejection.trial,
+            "rules": " ".join(rejection.rules),
+            "spec_hash": analysis.spec_hash if analysis else "",
+            "params": analysis.params if analysis else "",
+            "receptive_field": axes(analysis.receptive_field) if analysis else "",
+            "macs": analysis.macs if analysis else "",
+            "knobs": cell(self.config.space, rejection.knobs),
+        }
+        files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
+        self.notify(Rejected(rejection))
