@@ -182,20 +182,21 @@ class RayCluster:
         for at in self._slots:
             at.ask_for_steps()
             if at.silent_s() > self.stuck_after_s:
-                self._bury(at, f"made no step in {self.stuck_after_s:.0f} s and was ended")
+                how = f"made no step in {self.stuck_after_s:.0f} s and was ended"
+                self._bury(at, Died(how))
         self._tell_who_waits()
 
     def _receive(self, at: Slot) -> None:
         """Take an actor's next word: that it is open, or its job's next parcel."""
         match at.next_word():
-            case Died(how=how):
-                self._bury(at, how)
+            case Died() as fate:
+                self._bury(at, fate)
             case Ended() if at.lost:
-                self._bury(at, f"lost {at.lost.device} ({at.lost.why})")
+                self._bury(at, Died(f"lost {at.lost.device} ({at.lost.why})"))
             case Ended() if at.done or at.dropped:
                 at.free()
             case Ended():
-                self._bury(at, "ended without a word")  # pragma: no cover
+                self._bury(at, Died("ended without a word"))  # pragma: no cover
             case Unusable(message=text):
                 raise ArchsearchError(text)
             case Ready(run=run):
@@ -226,7 +227,7 @@ class RayCluster:
 
     # Who dies or waits
 
-    def _bury(self, at: Slot, how: str) -> None:
+    def _bury(self, at: Slot, fate: Died) -> None:
         """Have Ray start another actor; the job goes on in any slot, unless it cost too many.
 
         Raises:
@@ -234,15 +235,16 @@ class RayCluster:
             ArchsearchError: no actor can start.
         """
         at.end()
-        if not at.ready:
-            self._deaths.early(how)
+        if not (at.ready or fate.with_its_node):
+            self._deaths.early(fate.how)
         self._slots = [each for each in self._slots if each is not at] + [self._slot()]
         if at.job is None or at.dropped or at.done:
             return
-        if failed := self._deaths.of(at.job, how, blame=at.begun, lost=at.lost):
+        blame = at.begun and not fate.with_its_node
+        if failed := self._deaths.of(at.job, fate.how, blame=blame, lost=at.lost):
             self._outbox.put(failed)
             return
-        self.warn(f"the worker of {at.job.key} {how}: another goes on from its last epoch")
+        self.warn(f"the worker of {at.job.key} {fate.how}: another goes on from its last epoch")
         self._backlog.appendleft(at.job)
 
     def _tell_who_waits(self) -> None:

@@ -33,9 +33,11 @@ class Died:
 
     Attributes:
         how: in a user's words.
+        with_its_node: so that nothing in it can be to blame.
     """
 
     how: str
+    with_its_node: bool = False
 
 
 @dataclass(slots=True)
@@ -95,7 +97,7 @@ class Slot:
         except StopIteration:
             return Ended()
         except RayError as error:
-            return Died(_fate(error))
+            return _fate(error)
         if self.job is None:
             self.waits = None
         else:
@@ -145,14 +147,14 @@ def write(job: Job, found: dict[str, bytes]) -> None:
             temporary.write_bytes(found[name])
 
 
-def _fate(error: Exception) -> str:
+def _fate(error: Exception) -> Died:
     """How an actor ended, of Ray's paragraph about it."""
     text = str(error)
     if "node has died" in text:
-        return "was on a node that died"
+        return Died("was on a node that died", with_its_node=True)
     if "worker process has died" in text:
-        return "died (killed, or out of memory?)"
+        return Died("died (killed, or out of memory?)")
     if "unavailable" in text:
-        return "cannot be reached"
+        return Died("cannot be reached", with_its_node=True)
     lines = text.strip().splitlines() or [""]
-    return f"died ({type(error).__name__}: {lines[-1].strip()[:200]})"
+    return Died(f"died ({type(error).__name__}: {lines[-1].strip()[:200]})")

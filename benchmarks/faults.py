@@ -68,8 +68,8 @@ def hang_worker(drill: Drill, search: Search) -> Search:
     drill.seen.add(victim)
     _signal(victim, signal.SIGSTOP)
     search.until(lambda: "made no step in" in search.said(), "word of a worker that hangs")
-    if alive(victim):
-        raise DrillError(f"worker {victim} hangs and is still there")
+    # Ray asks first, and ends by force who does not answer.
+    search.until(lambda: not alive(victim), "the end of a worker that hangs")
     return search
 
 

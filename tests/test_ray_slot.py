@@ -1,0 +1,56 @@
+"""What a driver makes of what comes from a cluster, without one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from archsearch.errors import ArchsearchError
+from archsearch.ray_cluster import Share
+from archsearch.ray_executor import RayCluster
+from archsearch.ray_slot import Died, Slot, write
+from tests.test_deaths import JOB
+from tests.test_workers import SHAPES
+
+
+@pytest.mark.parametrize(
+    "name", ["../study.toml", "/etc/x", "sub/spec.json", ".hidden", "", "spec.json\0"]
+)
+def test_a_node_cannot_write_outside_of_its_jobs_folder(tmp_path: Path, name: str) -> None:
+    job = replace(JOB, folder=tmp_path / "study" / "job")
+    with pytest.raises(ArchsearchError, match="no file of a run"):
+        write(job, {"spec.json": b"{}", name: b"theirs"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def cluster(monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    """With room for slots that nobody opens."""
+    monkeypatch.setattr(RayCluster, "_slot", lambda _self: Slot(None, None))
+    return RayCluster("nowhere", SHAPES, 4, Share(), lambda _text: None)
+
+
+def test_nodes_that_die_say_nothing_of_whoever_was_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
+    executor = cluster(monkeypatch)
+    for _ in range(5):
+        executor._bury(Slot(None, None), Died("", with_its_node=True))
+        executor._bury(Slot(None, None, job=JOB, ready=True, begun=True), Died("", True))
+    assert list(executor._backlog) == [JOB] * 5
+    executor._bury(Slot(None, None), Died(""))
+    executor._bury(Slot(None, None), Died(""))
+    with pytest.raises(ArchsearchError, match="3 Ray actors in a row could not start"):
+        executor._bury(Slot(None, None), Died(""))
+
+
+def test_who_dies_after_its_job_was_done_has_it_not_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
+    executor = cluster(monkeypatch)
+    for slot in (Slot(None, None, job=JOB, ready=True, begun=True, done=True),
+                 Slot(None, None, job=JOB, ready=True, begun=True, dropped=True)):  # fmt: skip
+        executor._bury(slot, Died("died"))
+    assert not executor._backlog
+    assert executor._outbox.empty()
