@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -151,6 +152,9 @@ class Drill:
 
     def start(self, **env: str) -> Search:
         """Run the command in a session of its own, as a terminal does."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell's background jobs ignore Ctrl-C, and whatever they start does.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         log = self.folder / "log.txt"
         with log.open("ab") as file:
             file.write(b"\n$ archsearch search\n")
