@@ -41,7 +41,7 @@ def database_url(given: str | None) -> str | None:
         url = _parsed(secret, STORAGE_VARIABLE)
     else:
         return None
-    if url.drivername in ("postgresql", "postgres"):
+    if url.drivername.partition("+")[0] in ("postgresql", "postgres"):
         url = url.set(drivername=_DRIVER)
     if is_postgres(url):
         if not find_spec("psycopg"):

@@ -16,6 +16,13 @@ from archsearch.errors import StudyError
 _SAME_OF_THE_SERVER = (
     "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 )
+_MAKE_TABLE = (
+    "CREATE TABLE IF NOT EXISTS archsearch_drivers (study TEXT PRIMARY KEY, token TEXT NOT NULL)"
+)
+_SIGN = (
+    "INSERT INTO archsearch_drivers VALUES (%s, %s) "
+    "ON CONFLICT (study) DO UPDATE SET token = EXCLUDED.token"
+)
 _HOLDER = """
 SELECT activity.pid, activity.application_name, coalesce(host(activity.client_addr), 'a socket')
 FROM pg_locks AS lock JOIN pg_stat_activity AS activity USING (pid)
@@ -32,13 +39,17 @@ class DriverLock:
     PostgreSQL lets go of it when that connection ends, however it ends; so nothing is ever written
     by a driver that lost it, and a new connection takes it first.
 
+    Each driver leaves its token in a table: so one that lost its connection knows whether another
+    was at work before it had a new one.
+
     Attributes:
         name: the study's.
-        taken: how often; more than once after a connection was lost.
+        lost: whether another driver was there since this one took it.
     """
 
     name: str
-    taken: int = 0
+    lost: bool = False
+    _taken: bool = False
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
@@ -59,11 +70,27 @@ class DriverLock:
                 cursor.execute("SELECT pg_try_advisory_lock(%s)", (self._key,))
                 if not cursor.fetchone()[0]:
                     self._refused(cursor)
+                if self._taken:
+                    self._refuse_if_another_came(cursor)
+                else:
+                    cursor.execute("SELECT pg_advisory_xact_lock(0)")  # one makes it at a time
+                    cursor.execute(_MAKE_TABLE)
+                    cursor.execute(_SIGN, (self.name, self._token))
             connection.commit()
         except BaseException:
             connection.close()
             raise
-        self.taken += 1
+        self._taken = True
+
+    def _refuse_if_another_came(self, cursor: Any) -> None:
+        cursor.execute("SELECT token FROM archsearch_drivers WHERE study = %s", (self.name,))
+        if cursor.fetchone() == (self._token,):
+            return
+        self.lost = True
+        raise StudyError(
+            f"study {self.name}: while its database could not be reached, another driver went on "
+            "with it; this one has written nothing since. Run the same command to go on"
+        )
 
     def _refused(self, cursor: Any) -> None:
         cursor.execute(_HOLDER, (self._key,))
@@ -72,6 +99,7 @@ class DriverLock:
             # The network broke, and the server has not noticed; end that session and try again.
             cursor.execute("SELECT pg_terminate_backend(%s)", (process,))
             raise OperationalError("", None, ConnectionError("the last session still ends"))
+        self.lost = self._taken
         who = application.rpartition(" ")[0] if application.startswith("archsearch ") else ""
         raise StudyError(
             f"study {self.name}: {who or 'another driver'} (from {where or 'elsewhere'}) is at "

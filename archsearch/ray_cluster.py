@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +35,10 @@ def room(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
     """How many trials the cluster trains at a time.
 
     Raises:
-        ArchsearchError: none.
+        ArchsearchError: none, or a trial has nothing of it.
     """
+    if not cpus and not gpus:
+        raise ArchsearchError("a trial needs a CPU or a GPU: --cpus-per-trial, --gpus-per-trial")
     found = 0
     for node in nodes:
         by_cpu = node.get("CPU", 0) / cpus if cpus else float("inf")
@@ -70,6 +73,7 @@ def joined(address: str) -> Any:
             "--ray ray://...: run this command in the cluster itself (on its head) with --ray auto"
         )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # no call of ours after its end begins a cluster
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell its makers of every cluster
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address == LOCAL:
@@ -78,6 +82,7 @@ def joined(address: str) -> Any:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         alone = {"include_dashboard": False, "num_cpus": cores(), "_node_ip_address": "127.0.0.1"}
         quiet |= alone
+    _reach(address)
     import ray
 
     # It tells of dead workers in pages, on standard output; no option of its own stops that.
@@ -90,9 +95,28 @@ def joined(address: str) -> Any:
             raise ArchsearchError(
                 f"--ray {address}: no cluster can be joined there "
                 f"({lines[0] if lines else type(error).__name__}); this machine must be one of its "
-                "nodes (ray start --address=HEAD:6379)"
+                "nodes (ray start --address=HEAD:6379), and where the cluster has a token, "
+                "RAY_AUTH_MODE=token must be set here, too"
             ) from error
     return ray
+
+
+def _reach(address: str) -> None:
+    """Ray would try for minutes to join where nobody answers.
+
+    Raises:
+        ArchsearchError: nobody does.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ArchsearchError(
+            f"--ray {address}: nobody answers there ({error}); start a head with "
+            f"ray start --head --port={port}"
+        ) from error
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable,
 from archsearch.workers import SLOW_START_S, stuck_after_s
 
 _TICK_S = 0.1
+_PULSE_S = 10.0
+_MOST_AWAKE_S = 2.0
 _TELL_AGAIN_S = 600.0
 _ADVICE = "is archsearch installed on every node, and is there memory?"
 
@@ -62,6 +64,7 @@ class RayCluster:
     _reported: dict[str, int] = field(default_factory=dict)
     _stopped: set[str] = field(default_factory=set)
     _tell_after: float = 0.0
+    _polled: float = 0.0
 
     def __enter__(self) -> RayCluster:
         """Join the cluster; return when a first slot is ready.
@@ -136,10 +139,15 @@ class RayCluster:
     # The thread
 
     def _work(self) -> None:
+        from ray.exceptions import RayError
+
         try:
             while not self._closing.is_set():
                 self._take_orders()
                 self._listen()
+        except (RayError, OSError) as error:
+            why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            self._outbox.put(ArchsearchError(f"--ray {self.address}: {why}"))
         except Exception as error:  # noqa: BLE001 (it is raised where it is told)
             self._outbox.put(error)
 
@@ -179,9 +187,12 @@ class RayCluster:
                 at.take_steps()
             elif (at := waits[ref]).waits is ref:
                 self._receive(at)
+        now = time.monotonic()
+        # Time that passed unseen (this machine slept) is nobody's silence.
+        awake_s, self._polled = min(now - self._polled, _MOST_AWAKE_S), now
         for at in self._slots:
-            at.ask_for_steps()
-            if at.silent_s() > self.stuck_after_s:
+            at.watch(awake_s, min(_PULSE_S, self.stuck_after_s / 3))
+            if at.silent_s > self.stuck_after_s:
                 how = f"made no step in {self.stuck_after_s:.0f} s and was ended"
                 self._bury(at, Died(how))
         self._tell_who_waits()
@@ -235,7 +246,7 @@ class RayCluster:
             ArchsearchError: no actor can start.
         """
         at.end()
-        if not (at.ready or fate.with_its_node):
+        if not (at.ready or fate.with_its_node or any(each.ready for each in self._slots)):
             self._deaths.early(fate.how)
         self._slots = [each for each in self._slots if each is not at] + [self._slot()]
         if at.job is None or at.dropped or at.done:

@@ -15,11 +15,11 @@ from archsearch.worker import Ready, Unusable
 if TYPE_CHECKING:
     from archsearch.ray_worker import Parcel
 
-_PULSE_S = 10.0
 _CHECKPOINT = "checkpoint.pt"
 _LEFT_BY_A_RUN = frozenset(
-    (_CHECKPOINT, "history.csv", "model.py", "recipe.json", "run.json", "spec.json")
-)
+    (_CHECKPOINT, "checkpoint.corrupt", "history.csv", "model.py", "recipe.json", "run.json",
+     "spec.json")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Slot:
         done: whether the stream has told how its job ended.
         lost: the device that failed under its job.
         pulse: the question how many steps it has made, while there is no answer.
-        moved: when it last gave a sign of life.
+        silent_s: awake seconds since its job's last sign of life.
     """
 
     actor: Any
@@ -64,7 +64,7 @@ class Slot:
     done: bool = False
     lost: DeviceLostError | None = None
     pulse: Any = None
-    moved: float = 0.0
+    silent_s: float = 0.0
     _asked: float = 0.0
     _steps: int = -1
 
@@ -73,7 +73,7 @@ class Slot:
         path = job.folder / _CHECKPOINT
         checkpoint = path.read_bytes() if path.exists() else None
         self.job, self.dropped, self.begun, self.done, self.lost = job, False, False, False, None
-        self.moved = self._asked = time.monotonic()
+        self.silent_s, self._asked = 0.0, time.monotonic()
         stream = self.actor.train.options(num_returns="streaming")
         self.waits = stream.remote(job, checkpoint)
 
@@ -101,14 +101,22 @@ class Slot:
         if self.job is None:
             self.waits = None
         else:
-            self.begun, self.moved = True, time.monotonic()
+            self.begun, self.silent_s = True, 0.0
         found: Ready | Unusable | Parcel = word
         return found
 
-    def ask_for_steps(self) -> None:
-        """Ask one in training for a sign of life, now and then."""
+    def watch(self, awake_s: float, every_s: float) -> None:
+        """Count the seconds of silence of one in training; ask it for a sign of life.
+
+        Args:
+            awake_s: that have passed, but for those in which this machine slept.
+            every_s: from one question to the next.
+        """
+        if self.job is None:
+            return
+        self.silent_s += awake_s
         now = time.monotonic()
-        if self.pulse is None and now - self._asked > _PULSE_S:
+        if self.pulse is None and now - self._asked > every_s:
             self.pulse, self._asked = self.actor.steps.remote(), now
 
     def take_steps(self) -> None:
@@ -120,11 +128,7 @@ class Slot:
         with suppress(RayError):
             steps = ray.get(pulse)
             if steps != self._steps:
-                self._steps, self.moved = steps, time.monotonic()
-
-    def silent_s(self) -> float:
-        """Seconds without a sign of life; 0 of one that trains nothing."""
-        return time.monotonic() - self.moved if self.job else 0.0
+                self._steps, self.silent_s = steps, 0.0
 
     def end(self) -> None:
         """Have Ray end it, if it is still there."""
@@ -150,7 +154,7 @@ def write(job: Job, found: dict[str, bytes]) -> None:
 def _fate(error: Exception) -> Died:
     """How an actor ended, of Ray's paragraph about it."""
     text = str(error)
-    if "node has died" in text:
+    if "node has died" in text or "cancelled before it started" in text:
         return Died("was on a node that died", with_its_node=True)
     if "worker process has died" in text:
         return Died("died (killed, or out of memory?)")

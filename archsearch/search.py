@@ -106,6 +106,8 @@ def search(
         except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
             if isinstance(database, Outlasting):
                 database.give_up()
+                if database.lock.lost:
+                    raise  # whoever has the study now writes
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 # None of these is a trial's fault, but that a device was lost may be.
                 requeue(driver.study, blame=isinstance(error, DeviceLostError))

@@ -70,9 +70,11 @@ class SoleWriter(BaseStorage):
         if trial.number > len(known.trials):
             every = self.database.get_all_trials(study_id, deepcopy=False)
             for unseen in every[len(known.trials) : trial.number]:
-                self._add(known, unseen)
-                self.set_trial_user_attr(unseen._trial_id, "interrupted", True)
-                self.set_trial_state_values(unseen._trial_id, TrialState.FAIL)
+                # Known once it is all done: what fails here is done again from the beginning.
+                self.database.set_trial_user_attr(unseen._trial_id, "interrupted", True)
+                if not unseen.state.is_finished():
+                    self.database.set_trial_state_values(unseen._trial_id, TrialState.FAIL)
+                self._add(known, self.database.get_trial(unseen._trial_id))
         self._add(known, trial)
         return made
 

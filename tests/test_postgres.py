@@ -240,6 +240,32 @@ def test_a_driver_whose_study_was_taken_during_an_outage_stops(
     check(tmp_path / "elsewhere", database, 5)
 
 
+@pytest.mark.parametrize("at", [4, 9])
+def test_a_driver_whose_study_was_worked_on_and_let_go_during_an_outage_stops(
+    tmp_path: Path, database: Server, at: int
+) -> None:
+    def lose_it() -> None:
+        database.sql(BREAK)
+        go(tmp_path / "elsewhere", database, 5)
+        database.sql(BREAK)
+
+    said: list[str] = []
+
+    def board() -> bytes:
+        return (tmp_path / "study" / "leaderboard.csv").read_bytes()
+
+    def lose_it_and_look() -> None:
+        lose_it()
+        said.append(board().decode())
+
+    with pytest.raises(StudyError, match="another driver went on with it"):
+        go(tmp_path, database, 5, Harms(lose_it_and_look, {at}))
+    assert board().decode() == said[0]
+    check(tmp_path / "elsewhere", database, 5)
+    go(tmp_path, database, 6)  # it can go on, and trains none twice
+    check(tmp_path, database, 6)
+
+
 def test_a_folder_whose_trials_are_in_another_database_is_not_searched_anew(
     tmp_path: Path, database: Server
 ) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from archsearch.errors import ArchsearchError
+from archsearch.ray_cluster import room
 from tests.conftest import Cli
 
 
@@ -18,6 +20,9 @@ from tests.conftest import Cli
         (("--ray", "local", "--workers", "0"), "leave it out with --ray"),
         (("--ray", "local", "--dry-run"), "leave out --ray"),
         (("--ray", "ray://head:10001"), "with --ray auto"),
+        (("--ray", "local", "--gpus-per-trial", "1.5"), "at most 1 or a whole number"),
+        (("--ray", "local", "--cpus-per-trial", "inf"), "at most 1 or a whole number"),
+        (("--ray", "127.0.0.1:1"), "nobody answers there"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -44,3 +49,9 @@ def test_without_ray_the_extra_is_named(
         2,
         "error: --ray needs Ray: pip install 'archsearch[ray]'",
     )
+
+
+def test_a_trial_must_have_a_part_of_the_cluster() -> None:
+    with pytest.raises(ArchsearchError, match="needs a CPU or a GPU"):
+        room([{"CPU": 4.0}], 0.0, 0.0)
+    assert room([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0}], 0.5, 0.25) == 4

@@ -25,6 +25,12 @@ def test_a_node_cannot_write_outside_of_its_jobs_folder(tmp_path: Path, name: st
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_run_leaves_is_written(tmp_path: Path) -> None:
+    found = {"checkpoint.pt": b"1", "checkpoint.corrupt": b"2", "history.csv": b"3"}
+    write(replace(JOB, folder=tmp_path), found)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == found
+
+
 def cluster(monkeypatch: pytest.MonkeyPatch) -> RayCluster:
     """With room for slots that nobody opens."""
     monkeypatch.setattr(RayCluster, "_slot", lambda _self: Slot(None, None))
@@ -42,6 +48,37 @@ def test_nodes_that_die_say_nothing_of_whoever_was_on_them(monkeypatch: pytest.M
     executor._bury(Slot(None, None), Died(""))
     with pytest.raises(ArchsearchError, match="3 Ray actors in a row could not start"):
         executor._bury(Slot(None, None), Died(""))
+
+
+def test_one_that_cannot_start_ends_no_search_whose_others_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
+    executor = cluster(monkeypatch)
+    executor._slots = [Slot(None, None, ready=True)]
+    for _ in range(5):
+        executor._bury(Slot(None, None), Died(""))
+    assert len(executor._slots) == 6
+
+
+def test_silence_is_counted_in_training_and_asked_about() -> None:
+    asked: list[None] = []
+
+    class Steps:
+        def remote(self) -> str:
+            asked.append(None)
+            return "answer"
+
+    class Actor:
+        steps = Steps()
+
+    idle, busy = Slot(None, None), Slot(Actor(), None, job=JOB)
+    for slot in (idle, busy, busy):
+        slot.watch(2.0, 0.0)
+    assert (idle.silent_s, busy.silent_s) == (0.0, 4.0)
+    assert len(asked) == 1  # once until there is an answer
+    busy.watch(2.0, 1e9)
+    assert len(asked) == 1
 
 
 def test_who_dies_after_its_job_was_done_has_it_not_done_again(

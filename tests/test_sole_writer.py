@@ -78,6 +78,29 @@ def test_a_trial_that_was_made_unseen_is_failed(study: optuna.Study, url: str) -
     assert study.trials == read(url)
 
 
+def test_a_trial_that_was_made_unseen_is_failed_though_the_connection_breaks_again(
+    study: optuna.Study, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = study._storage
+    assert isinstance(storage, SoleWriter)
+    study.ask(SPACE)
+    optuna.load_study(study_name="s", storage=looked_into(url)).ask(SPACE)
+    for name in ("set_trial_user_attr", "set_trial_state_values"):
+
+        def breaks(*_args: object) -> None:
+            raise ConnectionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage.database, name, breaks)
+            with pytest.raises(ConnectionError):
+                storage.create_new_trial(study._study_id)
+    storage.create_new_trial(study._study_id)
+    # Each attempt made one, and the last is the one that is meant.
+    states = [each.state for each in read(url)]
+    assert states == [TrialState.RUNNING, *3 * [TrialState.FAIL], TrialState.RUNNING]
+    assert study.trials == read(url)
+
+
 def test_who_has_a_trial_at_hand_keeps_it_as_it_was(study: optuna.Study) -> None:
     trial = study.ask(SPACE)
     before = study.get_trials(deepcopy=False)[0]

@@ -214,6 +214,12 @@ def _share(
         raise typer.BadParameter(
             "0 trains in this process; leave it out with --ray", param_hint="--workers"
         )
+    for value, option in ((cpus, "--cpus-per-trial"), (gpus, "--gpus-per-trial")):
+        # Ray's own rule: more than one is a whole number.
+        if value is not None and not (value <= 1 or value.is_integer()):
+            raise typer.BadParameter(
+                f"must be at most 1 or a whole number, got {value:g}", param_hint=option
+            )
     return Share(1.0 if cpus is None else cpus, gpus)
 
 
