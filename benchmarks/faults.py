@@ -282,7 +282,7 @@ def _why_no_clock(drill: Drill) -> str | None:
     """Why no process can be given a false clock; None where one can."""
     if _faketime() is None:
         return "libfaketime is not installed (Debian: apt-get install faketime)"
-    return "Ray's library does not run under libfaketime" if drill.nodes else None
+    return "not tried with Ray's processes around" if drill.nodes else None
 
 
 def _why_no_mount(folder: Path) -> str | None:
