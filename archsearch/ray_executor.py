@@ -207,7 +207,7 @@ class RayCluster:
             case Ended() if at.done or at.dropped:
                 at.free()
             case Ended():
-                self._bury(at, Died("ended without a word"))  # pragma: no cover
+                self._bury(at, Died("ended without a word"))
             case Unusable(message=text):
                 raise ArchsearchError(text)
             case Ready(run=run):

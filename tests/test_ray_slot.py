@@ -10,7 +10,7 @@ import pytest
 from archsearch.errors import ArchsearchError
 from archsearch.ray_cluster import Share
 from archsearch.ray_executor import RayCluster
-from archsearch.ray_slot import Died, Slot, write
+from archsearch.ray_slot import Died, Ended, Slot, write
 from tests.test_deaths import JOB
 from tests.test_workers import SHAPES
 
@@ -91,3 +91,16 @@ def test_who_dies_after_its_job_was_done_has_it_not_done_again(
         executor._bury(slot, Died("died"))
     assert not executor._backlog
     assert executor._outbox.empty()
+
+
+def test_a_job_whose_stream_ends_without_a_word_is_done_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
+    executor = cluster(monkeypatch)
+    monkeypatch.setattr(Slot, "next_word", lambda _self: Ended())
+    executor._receive(done := Slot(None, None, job=JOB, ready=True, begun=True, done=True))
+    assert done.job is None
+    assert not executor._backlog
+    executor._receive(Slot(None, None, job=JOB, ready=True, begun=True))
+    assert list(executor._backlog) == [JOB]
