@@ -67,7 +67,7 @@ class Outlasting(BaseStorage):
             "pool_events": [(self.lock.take, "connect")],
         }
         self._storage = RDBStorage(self.url, alone, True, skip_table_creation=True)
-        self._inner = SoleWriter(self._storage)
+        self._inner = SoleWriter(self._storage, repeats=True)
 
     def close(self) -> None:
         """Let go of the study."""

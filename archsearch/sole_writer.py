@@ -14,6 +14,8 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
+from archsearch.errors import StudyError
+
 _MAPPINGS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 NOT_YET = -1
 """Optuna's number of a trial that is in no database; see `propose.proposal`."""
@@ -36,9 +38,12 @@ class SoleWriter(BaseStorage):
 
     Attributes:
         database: the truth.
+        repeats: whether an operation is done again where its answer was lost; without that, a trial
+            that was made unseen is another driver's.
     """
 
     database: BaseStorage
+    repeats: bool = False
     _studies: dict[int, _Known] = field(default_factory=dict)
     _places: dict[int, tuple[_Known, int]] = field(default_factory=dict)
 
@@ -63,16 +68,25 @@ class SoleWriter(BaseStorage):
         known.trials[number] = trial
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """One trial, even where an attempt before this one made one and could not say so."""
+        """One trial, even where an attempt before this one made one and could not say so.
+
+        Raises:
+            StudyError: another driver makes trials of this study.
+        """
         known = self._known(study_id)
         made = self.database.create_new_trial(study_id, template_trial)
         trial = self.database.get_trial(made)
         if trial.number > len(known.trials):
+            if not self.repeats:
+                raise StudyError(
+                    f"study {self.database.get_study_name_from_id(study_id)}: another search of it "
+                    "is at work in this database; wait for it or choose another --name"
+                )
             every = self.database.get_all_trials(study_id, deepcopy=False)
             for unseen in every[len(known.trials) : trial.number]:
                 # Known once it is all done: what fails here is done again from the beginning.
-                self.database.set_trial_user_attr(unseen._trial_id, "interrupted", True)
                 if not unseen.state.is_finished():
+                    self.database.set_trial_user_attr(unseen._trial_id, "interrupted", True)
                     self.database.set_trial_state_values(unseen._trial_id, TrialState.FAIL)
                 self._add(known, self.database.get_trial(unseen._trial_id))
         self._add(known, trial)

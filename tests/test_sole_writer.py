@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -10,6 +12,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from archsearch.errors import StudyError
 from archsearch.sole_writer import NOT_YET, SoleWriter
 from archsearch.storage import looked_into
 
@@ -24,7 +27,7 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def study(url: str) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(study_name="s", storage=SoleWriter(RDBStorage(url)))
+    return optuna.create_study(study_name="s", storage=SoleWriter(RDBStorage(url), repeats=True))
 
 
 def read(url: str) -> list[FrozenTrial]:
@@ -85,10 +88,18 @@ def test_a_trial_that_was_made_unseen_is_failed_though_the_connection_breaks_aga
     assert isinstance(storage, SoleWriter)
     study.ask(SPACE)
     optuna.load_study(study_name="s", storage=looked_into(url)).ask(SPACE)
-    for name in ("set_trial_user_attr", "set_trial_state_values"):
+    for name, works in (
+        ("set_trial_user_attr", 0), ("set_trial_state_values", 0), ("get_trial", 1)
+    ):  # fmt: skip
+        operation, left = getattr(storage.database, name), [works]
 
-        def breaks(*_args: object) -> None:
-            raise ConnectionError
+        def breaks(
+            *args: object, operation: Callable[..., Any] = operation, left: list[int] = left
+        ) -> Any:
+            if not left[0]:
+                raise ConnectionError
+            left[0] -= 1
+            return operation(*args)
 
         with monkeypatch.context() as patch:
             patch.setattr(storage.database, name, breaks)
@@ -97,8 +108,20 @@ def test_a_trial_that_was_made_unseen_is_failed_though_the_connection_breaks_aga
     storage.create_new_trial(study._study_id)
     # Each attempt made one, and the last is the one that is meant.
     states = [each.state for each in read(url)]
-    assert states == [TrialState.RUNNING, *3 * [TrialState.FAIL], TrialState.RUNNING]
+    assert states == [TrialState.RUNNING, *4 * [TrialState.FAIL], TrialState.RUNNING]
     assert study.trials == read(url)
+
+
+def test_another_driver_in_a_database_that_keeps_nobody_out_is_told(url: str) -> None:
+    def driver() -> optuna.Study:
+        storage = SoleWriter(RDBStorage(url))
+        return optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
+
+    one, other = driver(), driver()
+    assert one.trials == other.trials == []
+    one.ask(SPACE)
+    with pytest.raises(StudyError, match="study s: another search of it is at work"):
+        other.ask(SPACE)
 
 
 def test_who_has_a_trial_at_hand_keeps_it_as_it_was(study: optuna.Study) -> None:
