@@ -57,21 +57,35 @@ class JobFailed:
 Report = EpochDone | JobDone | JobFailed
 
 
+@dataclass(frozen=True, slots=True)
+class MoreRoom:
+    """`ready` has grown: another job may be submitted."""
+
+
 class Executor(Protocol):
-    """Trains jobs. The search submits up to `capacity` of them and reads their reports."""
+    """Trains jobs. The search submits up to `ready` of them and reads their reports.
+
+    Attributes:
+        capacity: how many it trains at a time, once all of it is there.
+    """
 
     capacity: int
 
-    def run_of(self, seed: int) -> Run:
-        """Where and how a job with this seed is trained."""
+    @property
+    def ready(self) -> int:
+        """How many it trains at a time now; at least 1."""
+        ...
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
+        """Where and how a job with this seed is trained, where `key` is given that job."""
         ...
 
     def submit(self, job: Job) -> None:
         """Take a job."""
         ...
 
-    def next_report(self) -> Report:
-        """Wait for the next report of any job."""
+    def next_report(self) -> Report | MoreRoom:
+        """Wait for the next report of any job, or for room."""
         ...
 
     def stop(self, key: str) -> None:

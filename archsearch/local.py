@@ -217,9 +217,10 @@ class InProcess:
     trainer: Trainer
     warn: Callable[[str], None]
     capacity: int = 1
+    ready: int = 1
     _running: dict[str, Iterator[Report]] = field(default_factory=dict)
 
-    def run_of(self, seed: int) -> Run:
+    def run_of(self, seed: int, key: str | None = None) -> Run:
         """See `Trainer.run_of`."""
         return self.trainer.run_of(seed)
 

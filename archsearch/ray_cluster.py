@@ -6,9 +6,10 @@ import os
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +18,10 @@ from archsearch.machine import cores
 from archsearch.worker import Place
 
 LOCAL = "local"
+GO_ON = "what was saved before is as it was. Start Ray again, then run the same command"
+_HEAD_EVERY_S = 5.0
+_HEAD_FAILURES = 9
+"""In a row: 45 s, for Ray itself ends the process after 60."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +112,54 @@ def _reach(address: str) -> None:
     Raises:
         ArchsearchError: nobody does.
     """
-    host, colon, port = address.rpartition(":")
+    _, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()):
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        _connect(address)
     except (OSError, OverflowError) as error:
         raise ArchsearchError(
             f"--ray {address}: nobody answers there ({error}); start a head with "
             f"ray start --head --port={port}"
         ) from error
+
+
+def _connect(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+
+
+@dataclass(slots=True)
+class Head:
+    """The cluster's head; a minute after it is gone Ray ends this process, with nothing saved.
+
+    Attributes:
+        address: host and port of Ray's own database of the cluster (GCS).
+    """
+
+    address: str
+    _asked: float = field(default_factory=time.monotonic)
+    _failures: int = 0
+
+    def watch(self) -> None:
+        """Ask now and then whether it is there.
+
+        Raises:
+            ArchsearchError: it has not been for longer than its restart would take.
+        """
+        now = time.monotonic()
+        if now - self._asked < _HEAD_EVERY_S:
+            return
+        self._asked = now
+        try:
+            _connect(self.address)
+            self._failures = 0
+        except OSError as error:
+            self._failures += 1
+            if self._failures >= _HEAD_FAILURES:
+                raise ArchsearchError(
+                    f"the head of the cluster ({self.address}) is gone ({error}); {GO_ON}"
+                ) from error
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import Any
 from archsearch import __version__
 from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.ray_cluster import Share, actors, gpus, joined, room
+from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom, Report
+from archsearch.ray_cluster import GO_ON, Head, Share, actors, gpus, joined, room
 from archsearch.ray_slot import Died, Ended, Slot, write
 from archsearch.results import Run
 from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
@@ -24,6 +24,7 @@ _TICK_S = 0.1
 _PULSE_S = 10.0
 _MOST_AWAKE_S = 2.0
 _TELL_AGAIN_S = 600.0
+_Outgoing = Report | MoreRoom | BaseException
 _ADVICE = "is archsearch installed on every node, and is there memory?"
 
 
@@ -39,7 +40,7 @@ class RayCluster:
         address: as `ray.init` has it; `local`: a cluster of this machine alone, while it lasts.
         count: of slots; None: as many as there is room for now. More wait for nodes to come.
         warn: is told what the user should know.
-        capacity: how many slots there are.
+        capacity: how many slots there are, open or not.
     """
 
     address: str
@@ -49,14 +50,15 @@ class RayCluster:
     warn: Callable[[str], None]
     stuck_after_s: float = field(default_factory=stuck_after_s)
     capacity: int = 0
+    _head: Head = field(init=False)
     _gpus: float = 0.0
-    _run: Run | None = None
+    _runs: dict[str | None, Run] = field(default_factory=dict)  # of jobs; None: the first slot's
     _actors: Any = None
     _data: Any = None
     _slots: list[Slot] = field(default_factory=list)
     _backlog: deque[Job] = field(default_factory=deque)
     _inbox: queue.SimpleQueue[Job | str] = field(default_factory=queue.SimpleQueue)
-    _outbox: queue.SimpleQueue[Report | Exception] = field(default_factory=queue.SimpleQueue)
+    _outbox: queue.SimpleQueue[_Outgoing] = field(default_factory=queue.SimpleQueue)
     _opened: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -76,6 +78,7 @@ class RayCluster:
         from archsearch.ray_worker import packed
 
         ray = joined(self.address)
+        self._head = Head(ray.get_runtime_context().gcs_address)
         try:
             self._data = ray.put(packed(load(self.place.dataset, self.place.data)))
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -102,14 +105,19 @@ class RayCluster:
 
     def _await_first(self) -> None:
         while not self._opened.wait(_TICK_S):
-            if not self._outbox.empty() and isinstance(error := self._outbox.get(), Exception):
+            if not self._outbox.empty() and isinstance(error := self._outbox.get(), BaseException):
                 raise error
 
-    def run_of(self, seed: int) -> Run:
-        """Where and how jobs are trained; as the first slot has it."""
-        if self._run is None:
+    @property
+    def ready(self) -> int:
+        """How many slots are open: who waits for room in the cluster gets no job."""
+        return max(1, sum(at.run is not None for at in self._slots))
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
+        """Where and how a job was trained last; without one, as the first slot has it."""
+        if not self._runs:
             raise AssertionError("slots are opened by `with`")
-        return replace(self._run, seed=seed)
+        return replace(self._runs.get(key, self._runs[None]), seed=seed)
 
     def submit(self, job: Job) -> None:
         """Give a job to the next slot that has none."""
@@ -120,8 +128,8 @@ class RayCluster:
         self._stopped.add(key)
         self._inbox.put(key)
 
-    def next_report(self) -> Report:
-        """Wait for a report.
+    def next_report(self) -> Report | MoreRoom:
+        """Wait for a report, or for another slot to open.
 
         Raises:
             ArchsearchError: a slot found what no other network or slot would mend.
@@ -131,10 +139,10 @@ class RayCluster:
                 found = self._outbox.get(timeout=1.0)  # a Ctrl-C is seen between the waits
             except queue.Empty:
                 continue
-            if isinstance(found, Exception):
+            if isinstance(found, BaseException):
                 raise found
-            if found.key not in self._stopped:  # else it was on its way
-                return found
+            if isinstance(found, MoreRoom) or found.key not in self._stopped:
+                return found  # else it was on its way
 
     # The thread
 
@@ -147,8 +155,9 @@ class RayCluster:
                 self._listen()
         except (RayError, OSError) as error:
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            self._outbox.put(ArchsearchError(f"--ray {self.address}: {why}"))
-        except Exception as error:  # noqa: BLE001 (it is raised where it is told)
+            gone = f"Ray has gone from this machine ({why}); {GO_ON}"
+            self._outbox.put(ArchsearchError(f"--ray {self.address}: {gone}"))
+        except BaseException as error:  # noqa: BLE001 (it is raised where it is told)
             self._outbox.put(error)
 
     def _take_orders(self) -> None:
@@ -160,8 +169,10 @@ class RayCluster:
             else:
                 self._drop(order)
         for at in self._slots:
-            if self._backlog and at.ready and at.job is None:
-                at.give(self._backlog.popleft())
+            if self._backlog and at.run and at.job is None:
+                job = self._backlog.popleft()
+                self._runs[job.key] = at.run
+                at.give(job)
 
     def _drop(self, key: str) -> None:
         self._backlog = deque(job for job in self._backlog if job.key != key)
@@ -195,6 +206,7 @@ class RayCluster:
             if at.silent_s > self.stuck_after_s:
                 how = f"made no step in {self.stuck_after_s:.0f} s and was ended"
                 self._bury(at, Died(how))
+        self._head.watch()
         self._tell_who_waits()
 
     def _receive(self, at: Slot) -> None:
@@ -211,9 +223,11 @@ class RayCluster:
             case Unusable(message=text):
                 raise ArchsearchError(text)
             case Ready(run=run):
-                at.ready, self._run = True, run
+                at.run = run
+                self._runs.setdefault(None, run)
                 self._deaths.one_started()
                 self._opened.set()
+                self._outbox.put(MoreRoom())
             case parcel if at.job and not at.dropped:
                 write(at.job, parcel.files)
                 self._tell(at, parcel.told)
@@ -246,7 +260,7 @@ class RayCluster:
             ArchsearchError: no actor can start.
         """
         at.end()
-        if not (at.ready or fate.with_its_node or any(each.ready for each in self._slots)):
+        if not (at.run or fate.with_its_node or any(each.run for each in self._slots)):
             self._deaths.early(fate.how)
         self._slots = [each for each in self._slots if each is not at] + [self._slot()]
         if at.job is None or at.dropped or at.done:
@@ -260,7 +274,7 @@ class RayCluster:
 
     def _tell_who_waits(self) -> None:
         now = time.monotonic()
-        waiting = [at for at in self._slots if not at.ready and now - at.since > SLOW_START_S]
+        waiting = [at for at in self._slots if not at.run and now - at.since > SLOW_START_S]
         if waiting and now > self._tell_after:
             self._tell_after = now + _TELL_AGAIN_S
             share = f"{self.share.cpus:g} CPUs and {self._gpus:g} GPUs"

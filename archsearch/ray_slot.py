@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from archsearch import files
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import Job
+from archsearch.results import Run
 from archsearch.worker import Ready, Unusable
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Slot:
     Attributes:
         waits: for what comes next: that it is open, or the stream of its job's parcels.
         since: when it was asked for.
+        run: where and how it trains; None: it is not open yet.
         begun: whether its job's stream has told anything.
         done: whether the stream has told how its job ended.
         lost: the device that failed under its job.
@@ -57,7 +59,7 @@ class Slot:
     actor: Any
     waits: Any
     since: float = field(default_factory=time.monotonic)
-    ready: bool = False
+    run: Run | None = None
     job: Job | None = None
     dropped: bool = False
     begun: bool = False

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archsearch import __version__
+from archsearch import __version__, files
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import Job
 from archsearch.worker import (
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from archsearch.data import Dataset
     from archsearch.local import Trainer
 
+_PREFIX = "archsearch-job-"
+_FRESH_S = 60.0
+"""A folder is made, and locked only then."""
 Splits = dict[str, tuple["np.ndarray", "np.ndarray"]]
 """Pixels and labels of `train`, `test`, `fit` and `held_out`; Ray keeps each once a node."""
 
@@ -96,8 +103,7 @@ class RayWorker:
     def train(self, job: Job, checkpoint: bytes | None) -> Iterator[Parcel]:
         """Train a job from its last epoch on; every report with the files that go with it."""
         yield Parcel(Loading(job.key), {})  # it has begun: whatever happens now may be its fault
-        with tempfile.TemporaryDirectory(prefix="archsearch-") as name:
-            folder = Path(name)
+        with _job_folder() as folder:
             if checkpoint is not None:
                 (folder / "checkpoint.pt").write_bytes(checkpoint)
             sent = _versions(folder)
@@ -152,6 +158,19 @@ def _trainer(data: Packed, device: object) -> Trainer:
         }
     dataset = Dataset(data.name, data.classes, images["train"], images["test"])  # type: ignore[arg-type]
     return Trainer(dataset, images["fit"], images["held_out"], device)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _job_folder() -> Iterator[Path]:
+    """A folder for a job's files; what actors left that were killed on this node is removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            stat = left.lstat()
+            mine = S_ISDIR(stat.st_mode) and stat.st_uid == os.geteuid()
+            if mine and time.time() - stat.st_mtime > _FRESH_S and not files.holder(left):
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, files.locked(folder := Path(name)):
+        yield folder
 
 
 def _versions(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -25,7 +25,7 @@ from archsearch.events import (
     Trained,
     TrialEnded,
 )
-from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed
+from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard import (
     ASKED,
     CLOSING,
@@ -184,6 +184,8 @@ class _Driver:
                     raise exhausted
                 return
             report = self.executor.next_report()
+            if isinstance(report, MoreRoom):
+                continue
             at = running[report.key]
             match report:
                 case EpochDone(epoch=epoch):
@@ -215,7 +217,7 @@ class _Driver:
         """
         done = sum(trial.state in _COUNTED for trial in self._trials())
         try:
-            while len(running) < min(self.executor.capacity, wanted - done):
+            while len(running) < min(self.executor.ready, wanted - done):
                 started = self._start()
                 running[started.job.key] = started
         except HopelessSpaceError as error:
@@ -248,7 +250,7 @@ class _Driver:
     def _finish(self, at: _Running, state: TrialState, reason: str = "") -> None:
         outcome = {
             "history": [asdict(epoch) for epoch in at.history],
-            "run": asdict(self.executor.run_of(at.job.seed)),
+            "run": asdict(self.executor.run_of(at.job.seed, at.job.key)),
             "reason": reason,
         }
         for name, value in outcome.items():
@@ -269,13 +271,15 @@ class _Driver:
         waiting = list(closings(self.study, self.config, self.folder, self.board.written()))
         running: dict[str, Closing] = {}
         while waiting or running:
-            while waiting and len(running) < self.executor.capacity:
+            while waiting and len(running) < self.executor.ready:
                 at = waiting.pop(0)
                 running[at.job.key] = at
                 self._note_closings(running)
                 self.notify(at.started())
                 self.executor.submit(at.job)
             report = self.executor.next_report()
+            if isinstance(report, MoreRoom):
+                continue
             at = running[report.key]
             if isinstance(report, EpochDone):
                 at.history.append(report.epoch)
@@ -283,7 +287,7 @@ class _Driver:
                 self.notify(Trained(report.key, report.epoch, final=at.job.final))
                 continue
             del running[report.key]
-            result = at.result(report, self.executor.run_of(at.job.seed))
+            result = at.result(report, self.executor.run_of(at.job.seed, at.job.key))
             self.study.set_user_attr(at.name, result)
             self._note_closings(running)
             self.board.written()

@@ -104,7 +104,12 @@ class Workers:
                 each.end()
         self._workers.clear()
 
-    def run_of(self, seed: int) -> Run:
+    @property
+    def ready(self) -> int:
+        """As many: a job that is given to a worker which still loads waits for seconds."""
+        return self.capacity
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
         """Where and how jobs are trained; all workers are alike."""
         if self._run is None:
             raise AssertionError("workers are started by `with`")

@@ -35,14 +35,24 @@ class Nodes:
         head: Any = self.cluster.head_node
         return Path(head.get_logs_dir_path())
 
-    def add(self) -> None:
-        """One node more."""
-        self.cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{next(self._addresses)}")
+    def add(self, cpus: int = 1, gpus: int = 0) -> Any:
+        """One node more; its GPUs are Ray's to hand out, whether there are any or not."""
+        address = f"127.0.0.{next(self._addresses)}"
+        node = self.cluster.add_node(
+            wait=False, num_cpus=cpus, num_gpus=gpus, node_ip_address=address
+        )
+        self.cluster._wait_for_node(node, timeout=300)
+        return node
 
     def remove(self, rng: random.Random) -> None:
         """One node less, as when its machine is switched off."""
         nodes = sorted(self.cluster.worker_nodes, key=lambda node: str(node.unique_id))
         self.cluster.remove_node(rng.choice(nodes), allow_graceful=False)
+
+    def lose_head(self) -> None:
+        """The head's services are gone; nodes train on as long as they can."""
+        head: Any = self.cluster.head_node
+        head.kill_gcs_server(check_alive=False)
 
 
 def why_none() -> str | None:
@@ -54,6 +64,8 @@ def why_none() -> str | None:
 def nodes(count: int) -> Iterator[Nodes]:
     """A running cluster of so many nodes beside its head; ended afterwards."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # On a busy machine Ray takes a worker that was killed for one that cannot be reached.
+    os.environ["RAY_timeout_ms_task_wait_for_death_info"] = "60000"  # noqa: SIM112 (Ray's)
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": False}

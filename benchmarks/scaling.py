@@ -99,7 +99,12 @@ class Simulated:
     def _back_to_driver(self) -> None:
         self._left, self._left_processor = time.perf_counter(), time.process_time()
 
-    def run_of(self, seed: int) -> Run:
+    @property
+    def ready(self) -> int:
+        """All are there from the beginning."""
+        return self.capacity
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
         """Nothing trains."""
         return Run(device="none", precision="fp32", seed=seed, dataset="shapes", torch_version="-")
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.ray_cluster import Share
+from archsearch.jobs import MoreRoom
+from archsearch.ray_cluster import Head, Share
 from archsearch.ray_executor import RayCluster
 from archsearch.ray_slot import Died, Ended, Slot, write
+from archsearch.results import Run
+from archsearch.worker import Ready
 from tests.test_deaths import JOB
 from tests.test_workers import SHAPES
+
+RUN = Run(device="cpu", precision="fp32", seed=0, dataset="shapes", torch_version="t")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +49,7 @@ def test_nodes_that_die_say_nothing_of_whoever_was_on_them(monkeypatch: pytest.M
     executor = cluster(monkeypatch)
     for _ in range(5):
         executor._bury(Slot(None, None), Died("", with_its_node=True))
-        executor._bury(Slot(None, None, job=JOB, ready=True, begun=True), Died("", True))
+        executor._bury(Slot(None, None, job=JOB, run=RUN, begun=True), Died("", True))
     assert list(executor._backlog) == [JOB] * 5
     executor._bury(Slot(None, None), Died(""))
     executor._bury(Slot(None, None), Died(""))
@@ -55,7 +62,7 @@ def test_one_that_cannot_start_ends_no_search_whose_others_train(
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
     executor = cluster(monkeypatch)
-    executor._slots = [Slot(None, None, ready=True)]
+    executor._slots = [Slot(None, None, run=RUN)]
     for _ in range(5):
         executor._bury(Slot(None, None), Died(""))
     assert len(executor._slots) == 6
@@ -86,8 +93,8 @@ def test_who_dies_after_its_job_was_done_has_it_not_done_again(
 ) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
     executor = cluster(monkeypatch)
-    for slot in (Slot(None, None, job=JOB, ready=True, begun=True, done=True),
-                 Slot(None, None, job=JOB, ready=True, begun=True, dropped=True)):  # fmt: skip
+    for slot in (Slot(None, None, job=JOB, run=RUN, begun=True, done=True),
+                 Slot(None, None, job=JOB, run=RUN, begun=True, dropped=True)):  # fmt: skip
         executor._bury(slot, Died("died"))
     assert not executor._backlog
     assert executor._outbox.empty()
@@ -99,8 +106,48 @@ def test_a_job_whose_stream_ends_without_a_word_is_done_again(
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
     executor = cluster(monkeypatch)
     monkeypatch.setattr(Slot, "next_word", lambda _self: Ended())
-    executor._receive(done := Slot(None, None, job=JOB, ready=True, begun=True, done=True))
+    executor._receive(done := Slot(None, None, job=JOB, run=RUN, begun=True, done=True))
     assert done.job is None
     assert not executor._backlog
-    executor._receive(Slot(None, None, job=JOB, ready=True, begun=True))
+    executor._receive(Slot(None, None, job=JOB, run=RUN, begun=True))
     assert list(executor._backlog) == [JOB]
+
+
+def test_a_slot_that_opens_makes_room_and_a_job_is_recorded_where_it_was_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
+    executor = cluster(monkeypatch)
+    executor._slots = slots = [Slot(None, None) for _ in range(3)]
+    given: list[tuple[int, str]] = []
+    monkeypatch.setattr(Slot, "give", lambda self, job: given.append((slots.index(self), job.key)))
+    assert executor.ready == 1  # something may wait: a search with nothing under way is over
+    executor.submit(JOB)
+    executor._take_orders()
+    assert given == []
+    for at, device in ((2, "cuda"), (1, "cpu")):
+        word = Ready(replace(RUN, device=device), 0)
+        monkeypatch.setattr(Slot, "next_word", lambda _self, word=word: word)
+        executor._receive(slots[at])
+        assert isinstance(executor.next_report(), MoreRoom)
+    assert executor.ready == 2
+    executor._take_orders()
+    assert given == [(1, JOB.key)]
+    assert executor.run_of(7, JOB.key) == replace(RUN, device="cpu", seed=7)
+    assert executor.run_of(7, "none").device == executor.run_of(7).device == "cuda"
+
+
+def test_a_head_that_is_gone_ends_the_search_before_ray_ends_the_driver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = Head(f"127.0.0.1:{server.getsockname()[1]}", 0.0)
+        for now[0] in range(0, 1_000, 20):
+            head.watch()
+    for now[0] in range(1_000, 1_040):  # as long as it may take to start again
+        head.watch()
+    now[0] += 1
+    with pytest.raises(ArchsearchError, match=r"head of the cluster \(127.*is gone.*same command"):
+        head.watch()

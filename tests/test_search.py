@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from archsearch import files
 from archsearch.analyze import analyze
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
+from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom, Report
 from archsearch.results import Entry, Epoch, Run
 from archsearch.search import search
 from archsearch.settings import filled, knob_choices, spec_of
@@ -42,7 +42,11 @@ class Pretend:
     jobs: dict[str, Iterator[Report]] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
 
-    def run_of(self, seed: int) -> Run:
+    @property
+    def ready(self) -> int:
+        return self.capacity
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
         return Run(device="d", precision="fp32", seed=seed, dataset="shapes", torch_version="t")
 
     def submit(self, job: Job) -> None:
@@ -51,7 +55,7 @@ class Pretend:
     def stop(self, key: str) -> None:
         del self.jobs[key]
 
-    def next_report(self) -> Report:
+    def next_report(self) -> Report | MoreRoom:
         self.reports += 1
         if self.reports == self.dies_at:
             raise Killed
@@ -189,6 +193,39 @@ def test_interruptions_by_the_user_are_not_held_against_a_trial(
     entries = go(tmp_path, 2)
     assert not [entry for entry in entries if entry.status == "failed"]
     check_done(tmp_path, 2)
+
+
+class Opening(Pretend):
+    """One slot of four is open at first, two more from the second report on; each is a device."""
+
+    at_a_time: int = 0
+
+    @property
+    def ready(self) -> int:
+        return 1 if self.reports < 2 else 3
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
+        return replace(super().run_of(seed), device=f"device of {key}")
+
+    def next_report(self) -> Report | MoreRoom:
+        self.at_a_time = max(self.at_a_time, len(self.jobs))
+        assert len(self.jobs) <= self.ready
+        if self.reports == 1:
+            self.reports += 1
+            return MoreRoom()
+        return super().next_report()
+
+
+def test_slots_that_open_later_get_trials_then_and_each_is_recorded_where_it_was_trained(
+    tmp_path: Path,
+) -> None:
+    executor = Opening(capacity=4)
+    entries = go(tmp_path, 6, executor)
+    check_done(tmp_path, 6)
+    assert executor.at_a_time == 3
+    assert {entry.device for entry in entries} == {
+        f"device of trial-{number}" for number in range(6)
+    }  # fmt: skip
 
 
 def test_known_good_settings_are_tried_first_and_once(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""What a slot of a cluster does on its node, without one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from archsearch import files
+from archsearch.ray_worker import _FRESH_S, _job_folder
+
+
+def test_what_killed_actors_left_on_a_node_is_removed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    theirs = tmp_path / "elsewhere"
+    (theirs / "kept").mkdir(parents=True)
+    names = ("dead", "begun", "alive", "fresh")
+    dead, begun, alive, fresh = (tmp_path / f"archsearch-job-{name}" for name in names)
+    for folder in (dead, alive):
+        with files.locked(folder):
+            (folder / "checkpoint.pt").write_bytes(b"1")
+    begun.mkdir()
+    fresh.mkdir()
+    (tmp_path / "archsearch-job-link").symlink_to(theirs)
+    (tmp_path / "archsearch-job-file").write_bytes(b"")
+    (tmp_path / "another").mkdir()
+    old = time.time() - 2 * _FRESH_S
+    for path in set(tmp_path.iterdir()) - {fresh}:
+        os.utime(path, (old, old))
+    before = set(tmp_path.iterdir())
+    with files.locked(alive):
+        with _job_folder() as mine:
+            assert files.holder(mine)
+            assert set(tmp_path.iterdir()) - {mine} == before - {dead, begun}
+        assert not mine.exists()
+    assert (theirs / "kept").exists()
