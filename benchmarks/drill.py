@@ -259,5 +259,5 @@ def alive(process: int) -> bool:
     """Whether a process runs or is stopped; a zombie does neither."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

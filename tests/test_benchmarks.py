@@ -86,8 +86,10 @@ def test_throughput_runs(spec: Path) -> None:
     for row in rows:
         rate = number(row[2])
         assert row[0] == f"tiny, {MACS / 1e6:.1f} M MACs"
-        assert rate * number(row[3]) == pytest.approx(50_000, rel=0.02)
-        assert 100 * rate * 6 * MACS / peak == pytest.approx(number(row[5]), rel=0.02, abs=0.06)
+        # Within 2%, and what each figure is rounded by.
+        assert rate * number(row[3]) == pytest.approx(50_000, rel=0.02, abs=0.05 * rate)
+        used = 100 * rate * 6 * MACS / peak
+        assert used == pytest.approx(number(row[5]), rel=0.02 + 0.5e9 / peak, abs=0.06)
         if row is not rows[0]:
             assert number(rows[0][2]) / rate == pytest.approx(number(row[4]), rel=0.02, abs=0.006)
 

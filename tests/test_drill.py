@@ -37,7 +37,7 @@ def finish(folder: Path, *args: str) -> str:
 
 @pytest.mark.slow
 def test_a_search_under_fire_loses_nothing(tmp_path: Path) -> None:
-    drill = Drill(tmp_path, trials=6, workers=2, rng=random.Random(0))
+    drill = Drill(tmp_path, trials=18, workers=2, rng=random.Random(0))
     faults = [
         "worker and driver killed", "SIGTERM, then CSVs damaged", "worker killed",
         "second driver", "Ctrl-C twice", "Ctrl-C",
@@ -51,7 +51,7 @@ def test_a_search_under_fire_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_full_disk_and_a_read_only_folder_are_told_and_got_over(tmp_path: Path) -> None:
     faults = ["disk full", "folder read-only"]
-    drill = Drill(tmp_path, trials=3, workers=2, rng=random.Random(0))
+    drill = Drill(tmp_path, trials=6, workers=2, rng=random.Random(0))
     if reason := impossible(drill).get(faults[0]):
         pytest.skip(reason)
     with small_disk(tmp_path / "studies", mebibytes=16):

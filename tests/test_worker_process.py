@@ -76,13 +76,13 @@ def test_a_worker_that_hangs_before_it_is_ready_is_told_and_ended(
     instead: Callable[[Callable[..., None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instead(pretend_workers.never_ready)
-    monkeypatch.setattr(workers, "SLOW_START_S", 0.5)
+    monkeypatch.setattr(workers, "SLOW_START_S", 2)
     monkeypatch.setattr(workers, "_POLL_S", 0.2)
     told: list[str] = []
     with (
         pytest.raises(ArchsearchError, match="3 worker processes in a row could not start, the "
-                      r"last was still loading torch after 2 s and was ended"),
-        Workers(HERE, 1, told.append, start_within_s=2),
+                      r"last was still loading torch after 4 s and was ended"),
+        Workers(HERE, 1, told.append, start_within_s=4),
     ):  # fmt: skip
         pytest.fail("entered")
     assert len(told) == MAX_ATTEMPTS
