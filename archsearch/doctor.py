@@ -24,7 +24,7 @@ from archsearch.results import (
     write_leaderboard,
 )
 from archsearch.spec import Spec
-from archsearch.storage import looked_into, storage_errors
+from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 
 
@@ -49,11 +49,13 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
         storage: the Optuna URL that the search was given, if it was.
 
     Raises:
-        StudyError: this is no study folder, or a search is at work there.
+        StudyError: this is no study folder, its study is in another database, or a search is at
+            work there.
         ArchsearchError: something cannot be read or written.
     """
     if not folder.study.exists() and not (folder.path / "study.db").exists():
         raise StudyError(f"{folder.path}: is no study folder (studies/NAME); nothing was touched")
+    refuse_if_elsewhere(folder, storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with files.locked(folder.path), storage_errors(folder, storage or folder.storage):
         return list(_examined(folder, storage))
@@ -70,7 +72,9 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
     if isinstance(study, Finding):
         yield study
         return
-    text = study.user_attrs["study"]
+    if (text := study.user_attrs.get("study")) is None:
+        yield Finding("study", "was never searched in this database: is it the right one?", False)
+        return
     config = from_toml(Study, text, str(folder.study))
     yield from _study_file(folder, config)
     yield from _orphans(study)

@@ -68,7 +68,8 @@ class SearchState:
 
     Attributes:
         wanted: trials in all; `done` of them have ended.
-        at_a_time: how many are trained side by side.
+        at_a_time: how many are trained side by side, once there is room for all.
+        together: how many were at most.
         opened: whether it is known what earlier calls have left.
         curves: hold-out accuracy by epoch, by trial.
         ended_epochs: of each trial that ended while this state looked on.
@@ -79,6 +80,7 @@ class SearchState:
     trial_epochs: int
     final_epochs: int
     at_a_time: int = 1
+    together: int = 1
     opened: bool = False
     done: int = 0
     finals_done: int = 0
@@ -141,6 +143,7 @@ class SearchState:
         if final:
             about += f"; seed {event.final_seed}, all training images"
         at = self.in_flight[event.key] = InFlight(event.number, about, event.epochs, final)
+        self.together = max(self.together, len(self.in_flight))
         if event.number is not None and not final:
             self.curves[event.number] = []
         return f"{at.label} {about}" + (" (again, from its checkpoint)" if event.again else "")
@@ -186,8 +189,9 @@ class SearchState:
             elif at.number is not None:
                 trial_epochs -= min(at.done, a_trial)
         # The trials of a search keep all workers busy; so few finalists may not.
-        side_by_side = min(self.at_a_time, max(1, self.final_runs - self.finals_done))
-        trials = max(0.0, trial_epochs) * trial / self.at_a_time
+        together = min(self.at_a_time, self.together)
+        side_by_side = min(together, max(1, self.final_runs - self.finals_done))
+        trials = max(0.0, trial_epochs) * trial / together
         return trials + max(0.0, final_epochs) * final / side_by_side
 
     def draw(self, elapsed_s: float | None = None) -> RenderableType:

@@ -51,6 +51,7 @@ class RayCluster:
     stuck_after_s: float = field(default_factory=stuck_after_s)
     capacity: int = 0
     _head: Head = field(init=False)
+    _gone: bool = False
     _gpus: float = 0.0
     _runs: dict[str | None, Run] = field(default_factory=dict)  # of jobs; None: the first slot's
     _actors: Any = None
@@ -83,7 +84,7 @@ class RayCluster:
             self._data = ray.put(packed(load(self.place.dataset, self.place.data)))
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self._gpus = gpus(self.share, self.place, nodes)
-            self.capacity = self.count or room(nodes, self.share.cpus, self._gpus)
+            self.capacity = self._asked_for(room(nodes, self.share.cpus, self._gpus))
             self._actors = actors(self.share.cpus, self._gpus)
             self._slots = [self._slot() for _ in range(self.capacity)]
             self._thread = threading.Thread(target=self._work, daemon=True, name="ray")
@@ -95,13 +96,33 @@ class RayCluster:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Leave the cluster; Ray ends what runs there for this driver."""
+        """Leave the cluster; Ray ends what runs there for this driver.
+
+        Where Ray has gone it is not called any more: it would end this process, with nothing told.
+        """
         import ray
 
         self._closing.set()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(timeout=30)
-        ray.shutdown()
+        if not self._gone:
+            ray.shutdown()
+
+    def _asked_for(self, fit: int) -> int:
+        if not (self.count or fit):
+            raise ArchsearchError(
+                f"no node of the cluster has {self._each()} for a trial; give --cpus-per-trial, "
+                "--gpus-per-trial, or --workers N to wait for nodes that come"
+            )
+        if self.count and fit < self.count:
+            self.warn(
+                f"{self.count} at a time are asked for, and the cluster has room for {fit} "
+                f"({self._each()} each): the others wait for nodes that come"
+            )
+        return self.count or fit
+
+    def _each(self) -> str:
+        return f"{self.share.cpus:g} CPU and {self._gpus:g} GPU"
 
     def _await_first(self) -> None:
         while not self._opened.wait(_TICK_S):
@@ -154,9 +175,11 @@ class RayCluster:
                 self._take_orders()
                 self._listen()
         except (RayError, OSError) as error:
+            self._gone = True
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            gone = f"Ray has gone from this machine ({why}); {GO_ON}"
-            self._outbox.put(ArchsearchError(f"--ray {self.address}: {gone}"))
+            gone = f"Ray has gone from this machine ({why})"
+            self.warn(f"{gone}: the search ends")  # now: Ray may end this process at any moment
+            self._outbox.put(ArchsearchError(f"{gone}; {GO_ON}"))
         except BaseException as error:  # noqa: BLE001 (it is raised where it is told)
             self._outbox.put(error)
 
@@ -274,13 +297,13 @@ class RayCluster:
 
     def _tell_who_waits(self) -> None:
         now = time.monotonic()
-        waiting = [at for at in self._slots if not at.run and now - at.since > SLOW_START_S]
-        if waiting and now > self._tell_after:
+        waiting = [at for at in self._slots if not at.run]
+        slow = any(now - at.since > SLOW_START_S for at in waiting)
+        if slow and now > self._tell_after:
             self._tell_after = now + _TELL_AGAIN_S
-            share = f"{self.share.cpus:g} CPUs and {self._gpus:g} GPUs"
             self.warn(
                 f"{len(waiting)} of {self.capacity} slots still wait for room in the cluster "
-                f"({share} each), or load"
+                f"({self._each()} each), or load"
             )
 
     def _slot(self) -> Slot:

@@ -154,8 +154,14 @@ def write(job: Job, found: dict[str, bytes]) -> None:
 
 
 def _fate(error: Exception) -> Died:
-    """How an actor ended, of Ray's paragraph about it."""
+    """How an actor ended, of Ray's paragraph about it.
+
+    Raises:
+        ConnectionError: it ended because this driver is none of the cluster's any more.
+    """
     text = str(error)
+    if "owner has died" in text:
+        raise ConnectionError("it ended what it trained for this process")
     if "node has died" in text or "cancelled before it started" in text:
         return Died("was on a node that died", with_its_node=True)
     if "worker process has died" in text:

@@ -25,7 +25,7 @@ from archsearch.leaderboard import (
 from archsearch.parse import from_toml, read_text
 from archsearch.progress import InFlight, SearchState, best_of, network_figures
 from archsearch.results import Entry
-from archsearch.storage import looked_into, storage_errors
+from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
 from archsearch.study import Study, StudyFolder
 
 
@@ -66,6 +66,7 @@ def status(folder: StudyFolder, storage: str | None = None) -> Status:
         StudyError: this is no study folder, or its database cannot be read.
     """
     config = read_study(folder)
+    refuse_if_elsewhere(folder, storage)
     if storage is None and not (folder.path / "study.db").is_file():
         raise StudyError(
             f"{folder.path}: has no study.db; if the search had another database, give it by "
@@ -107,6 +108,7 @@ def _state(
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
     for key, at in study.user_attrs.get(CLOSING, {}).items():
         state.in_flight[key] = _closing(at, trials, config)
+    state.together = max(1, len(state.in_flight))
     return state
 
 

@@ -74,7 +74,7 @@ def note_elsewhere(folder: StudyFolder, storage: str) -> None:
 
 def looked_into(storage: str) -> RDBStorage:
     """A database for who only looks in: nobody is kept out, and no connection stays open."""
-    return RDBStorage(storage, {"poolclass": NullPool})
+    return RDBStorage(storage, {"poolclass": NullPool}, skip_table_creation=True)
 
 
 def open_study(
@@ -88,8 +88,11 @@ def open_study(
     """
     if config.sampler.kind == "gp" and not find_spec("scipy"):
         raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
+    database = SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage
+    if storage != folder.storage and not _is_in(database, config.name):
+        _refuse_if_searched(folder)
     study = optuna.create_study(
-        storage=SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage,
+        storage=database,
         study_name=config.name,
         direction="maximize",
         sampler=sampler,
@@ -123,11 +126,22 @@ def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        if "no such table" in why or type(cause).__name__ == "UndefinedTable":
+            where = f"{folder.path}: its study is not in that database"
+            raise StudyError(f"{where} ({without_secrets(why, storage)})") from error
         why = without_secrets(why, storage)
         raise StudyError(
             f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
             "is as it was. Mend this (disk, permissions, --storage), then run the same command"
         ) from error
+
+
+def _is_in(database: BaseStorage, name: str) -> bool:
+    try:
+        database.get_study_id_from_name(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _refuse_if_searched(folder: StudyFolder) -> None:

@@ -19,6 +19,7 @@ import sqlalchemy.event
 import sqlalchemy.exc
 import sqlalchemy.orm
 from drill import STUDY, archsearch, processes_below
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from postgres_server import Server, server, why_none
 
@@ -280,6 +281,30 @@ def test_a_folder_whose_trials_are_in_another_database_is_not_searched_anew(
     database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     with pytest.raises(StudyError, match="has 2 trials and this database none"):
         go(tmp_path, database, 2)
+    with pytest.raises(KeyError):  # nor is one begun there
+        stored(database)
+
+
+def test_a_database_without_the_study_is_told_and_nothing_is_made_in_it(
+    tmp_path: Path, database: Server, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path, database, 2)
+    study = tmp_path / "study"
+    for command in ("status", "doctor"):
+        elsewhere = cli(command, study)
+        assert elsewhere.status == 2
+        assert f"its study is kept in {database.url} (storage.txt)" in elsewhere.err
+    database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    for command in ("status", "doctor"):
+        monkeypatch.setenv(STORAGE_VARIABLE, database.secret_url)
+        wrong = cli(command, study)
+        assert wrong.status == 2
+        assert "its study is not in that database" in wrong.err
+    assert database.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == "0"
+    empty = RDBStorage(database.secret_url, {"poolclass": sqlalchemy.NullPool})
+    optuna.create_study(study_name="test", storage=empty)
+    monkeypatch.setenv(STORAGE_VARIABLE, database.secret_url)
+    assert "was never searched in this database" in cli("doctor", study).out
 
 
 # The command

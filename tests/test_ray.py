@@ -118,7 +118,7 @@ def test_what_no_node_can_do_is_told(cluster: Nodes, tmp_path: Path) -> None:
     for place, share, told_ in (
         (replace(SHAPES, device="cuda"), CPU, "cuda"),
         (replace(SHAPES, dataset="cifar10", data=tmp_path / "nowhere"), CPU, "no such folder"),
-        (SHAPES, Share(64.0, 0.0), "no node of the cluster has 64 CPUs"),
+        (SHAPES, Share(64.0, 0.0), "no node of the cluster has 64 CPU"),
     ):
         executor = RayCluster(cluster.address, place, None, share, pytest.fail)
         with pytest.raises(ArchsearchError, match=told_), executor:
@@ -140,7 +140,8 @@ def test_trials_share_a_gpu_and_what_has_no_room_on_it_waits_without_a_job(
             executor.submit(job("two"))
             assert len(list(told(executor, {"one", "two"}))) == 2 * (EPOCHS + 1)
             assert executor.ready == 2
-        assert all("wait for room" in warning for warning in warnings)
+        assert "3 at a time are asked for, and the cluster has room for 2" in warnings[0]
+        assert all("wait for room" in warning for warning in warnings[1:])
     finally:
         cluster.cluster.remove_node(node, allow_graceful=False)
 

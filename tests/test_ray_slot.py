@@ -13,7 +13,7 @@ from archsearch.errors import ArchsearchError
 from archsearch.jobs import MoreRoom
 from archsearch.ray_cluster import Head, Share
 from archsearch.ray_executor import RayCluster
-from archsearch.ray_slot import Died, Ended, Slot, write
+from archsearch.ray_slot import Died, Ended, Slot, _fate, write
 from archsearch.results import Run
 from archsearch.worker import Ready
 from tests.test_deaths import JOB
@@ -98,6 +98,14 @@ def test_who_dies_after_its_job_was_done_has_it_not_done_again(
         executor._bury(slot, Died("died"))
     assert not executor._backlog
     assert executor._outbox.empty()
+
+
+def test_a_driver_that_ray_takes_for_dead_ends() -> None:
+    exceptions = pytest.importorskip("ray.exceptions", reason="Ray is not installed")
+    said = "The actor is dead because its owner has died."
+    with pytest.raises(ConnectionError):
+        _fate(exceptions.RayError(said))
+    assert _fate(exceptions.RayError("its node has died")).with_its_node
 
 
 def test_a_job_whose_stream_ends_without_a_word_is_done_again(

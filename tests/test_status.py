@@ -87,6 +87,8 @@ def test_the_view_says_what_is_left(tmp_path: Path) -> None:
     # A pretended epoch is a second long; pruning makes some trials shorter.
     assert finals < left <= (10 - state.done) * config.recipe.epochs + finals
     state.at_a_time = 2
+    assert state.seconds_left() == left  # there has been room for one so far
+    state.together = 2
     # One finalist cannot be shared.
     assert state.seconds_left() == pytest.approx((left - finals) / 2 + finals)
 

@@ -32,6 +32,7 @@ def dashboard(
     from archsearch.database import database_url
     from archsearch.errors import ArchsearchError, StudyError
     from archsearch.status import read_study
+    from archsearch.storage import refuse_if_elsewhere
     from archsearch.study import StudyFolder
 
     if not find_spec("optuna_dashboard"):
@@ -41,6 +42,7 @@ def dashboard(
     study = StudyFolder(folder)
     config = read_study(study)
     url = database_url(storage)
+    refuse_if_elsewhere(study, url)
     if url is None and not (folder / "study.db").is_file():
         raise StudyError(
             f"{folder}: has no study.db: give --storage if the search had one, or see what it "

@@ -203,7 +203,8 @@ def _share(
     if ray is None:
         if cpus is not None or gpus is not None:
             raise typer.BadParameter(
-                "is about a Ray cluster; give --ray too", param_hint="per trial"
+                "are about a Ray cluster; give --ray too",
+                param_hint="--cpus-per-trial, --gpus-per-trial",
             )
         return Share()
     if dry_run:
@@ -260,7 +261,7 @@ def _search(
         ):
             state.at_a_time = executor.capacity
             run = executor.run_of(config.seed)
-            side_by_side = f", {executor.capacity} at a time" if executor.capacity > 1 else ""
+            side_by_side = f", up to {executor.capacity} at a time" if executor.capacity > 1 else ""
             view.note(
                 f"study {config.name} in {folder.path}, {config.dataset} on {run.device} "
                 f"({run.precision}){side_by_side}"
