@@ -75,8 +75,8 @@ def public(url: str) -> str:
 def _parsed(text: str, source: str) -> URL:
     try:
         url = make_url(text)
-        # Of a password with an @ or / the rest is taken for the host's or the database's name.
-        sound = "@" not in f"{url.host}{url.database if url.host else ''}"
+        # Of a password with an @ the rest would be taken for the host's or the database's name.
+        sound = url.get_backend_name() == "sqlite" or text.count("@") < 2
     except Exception:  # noqa: BLE001 (SQLAlchemy quotes what it cannot parse: a password, maybe)
         sound = False
     if not sound:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -174,12 +175,13 @@ class RayCluster:
             while not self._closing.is_set():
                 self._take_orders()
                 self._listen()
-        except (RayError, OSError) as error:
+        except (RayError, ConnectionError) as error:
             self._gone = True
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
             gone = f"Ray has gone from this machine ({why})"
-            self.warn(f"{gone}: the search ends")  # now: Ray may end this process at any moment
             self._outbox.put(ArchsearchError(f"{gone}; {GO_ON}"))
+            with suppress(OSError):  # at once, for Ray may end this process at any moment
+                self.warn(f"{gone}: the search ends")
         except BaseException as error:  # noqa: BLE001 (it is raised where it is told)
             self._outbox.put(error)
 

@@ -71,9 +71,16 @@ class Slot:
     _steps: int = -1
 
     def give(self, job: Job) -> None:
-        """Have a job trained, from the last epoch that is in its folder."""
+        """Have a job trained, from the last epoch that is in its folder.
+
+        Raises:
+            ArchsearchError: its checkpoint cannot be read.
+        """
         path = job.folder / _CHECKPOINT
-        checkpoint = path.read_bytes() if path.exists() else None
+        try:
+            checkpoint = path.read_bytes() if path.exists() else None
+        except OSError as error:
+            raise files.unreadable(path, error) from error
         self.job, self.dropped, self.begun, self.done, self.lost = job, False, False, False, None
         self.silent_s, self._asked = 0.0, time.monotonic()
         stream = self.actor.train.options(num_returns="streaming")

@@ -103,22 +103,27 @@ class RayWorker:
     def train(self, job: Job, checkpoint: bytes | None) -> Iterator[Parcel]:
         """Train a job from its last epoch on; every report with the files that go with it."""
         yield Parcel(Loading(job.key), {})  # it has begun: whatever happens now may be its fault
-        with _job_folder() as folder:
-            if checkpoint is not None:
-                (folder / "checkpoint.pt").write_bytes(checkpoint)
-            sent = _versions(folder)
-            try:
-                for told in self._told(replace(job, folder=folder)):
-                    found = _versions(folder)
-                    new = {
-                        path.name: path.read_bytes()
-                        for path, version in found.items()
-                        if sent.get(path) != version
-                    }
-                    sent = found
-                    yield Parcel(told, new)
-            except DroppedError:
-                return
+        try:
+            with _job_folder() as folder:
+                if checkpoint is not None:
+                    (folder / "checkpoint.pt").write_bytes(checkpoint)
+                yield from self._parcels(replace(job, folder=folder))
+        except DroppedError:
+            return
+        except (OSError, ArchsearchError) as error:
+            yield Parcel(Unusable(f"{os.uname().nodename}: {error}"), {})
+
+    def _parcels(self, job: Job) -> Iterator[Parcel]:
+        sent = _versions(job.folder)
+        for told in self._told(job):
+            found = _versions(job.folder)
+            new = {
+                path.name: path.read_bytes()
+                for path, version in found.items()
+                if sent.get(path) != version
+            }
+            sent = found
+            yield Parcel(told, new)
 
     def _told(self, job: Job) -> Iterator[FromWorker]:
         from archsearch.local import reports

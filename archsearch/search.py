@@ -42,6 +42,7 @@ from archsearch.propose import (
 )
 from archsearch.results import Entry, Epoch
 from archsearch.settings import filled
+from archsearch.sole_writer import SoleWriter
 from archsearch.storage import (
     connected,
     note_elsewhere,
@@ -108,6 +109,9 @@ def search(
                 database.give_up()
                 if database.lock.lost:
                     raise  # whoever has the study now writes
+            if isinstance(writer := driver.study._storage, SoleWriter):
+                # What was cut off may have made a trial; it is nobody else's.
+                writer.repeats = isinstance(error, KeyboardInterrupt)
             with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                 # None of these is a trial's fault, but that a device was lost may be.
                 requeue(driver.study, blame=isinstance(error, DeviceLostError))

@@ -108,7 +108,7 @@ def _state(
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
     for key, at in study.user_attrs.get(CLOSING, {}).items():
         state.in_flight[key] = _closing(at, trials, config)
-    state.together = max(1, len(state.in_flight))
+    state.together = len(state.in_flight) or state.at_a_time
     return state
 
 

@@ -31,7 +31,8 @@ def test_a_password_on_the_command_line_is_refused_unquoted(cli: Cli) -> None:
     [
         "postgresql://me:s3@cret@host/db", "s3cret",
         "postgresql+psycopg://me:pw@host:s3cret/db", "nosuch+driver:s3cret",
-        "postgresql://me:top@s3cret/1@host/db",
+        "postgresql://me:top@s3cret/1@host/db", "postgresql://me:top@/s3cret@host/db",
+        "postgresql://me:top@s3cret?1@host/db",
     ],
 )  # fmt: skip
 def test_what_is_no_url_is_not_quoted(text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from dataclasses import replace
@@ -98,6 +100,27 @@ def test_who_dies_after_its_job_was_done_has_it_not_done_again(
         executor._bury(slot, Died("died"))
     assert not executor._backlog
     assert executor._outbox.empty()
+
+
+def test_why_a_thread_ended_is_told_though_nothing_can_be_printed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'archsearch[ray]'")
+
+    def warn(_text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fails(error: Exception) -> None:
+        raise error
+
+    for error, told in ((BrokenPipeError("Broken pipe"), "Ray has gone from this machine"),
+                        (PermissionError("Permission denied"), "^Permission denied")):  # fmt: skip
+        executor = cluster(monkeypatch)
+        executor.warn = warn
+        monkeypatch.setattr(RayCluster, "_take_orders", lambda _self, error=error: fails(error))
+        executor._work()
+        with pytest.raises((ArchsearchError, PermissionError), match=told):
+            executor.next_report()
 
 
 def test_a_driver_that_ray_takes_for_dead_ends() -> None:

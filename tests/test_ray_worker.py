@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from archsearch import files
-from archsearch.ray_worker import _FRESH_S, _job_folder
+from archsearch import __version__, files
+from archsearch.ray_worker import _FRESH_S, RayWorker, _job_folder
+from archsearch.worker import Loading, Unusable
+from tests.test_deaths import JOB
+from tests.test_workers import SHAPES
 
 
 def test_what_killed_actors_left_on_a_node_is_removed_and_nothing_else(
@@ -39,3 +42,14 @@ def test_what_killed_actors_left_on_a_node_is_removed_and_nothing_else(
             assert set(tmp_path.iterdir()) - {mine} == before - {dead, begun}
         assert not mine.exists()
     assert (theirs / "kept").exists()
+
+
+def test_a_node_where_nothing_can_be_written_is_told_and_no_network_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    told = [parcel.told for parcel in RayWorker(SHAPES, 1, __version__).train(JOB, None)]
+    assert isinstance(told[0], Loading)
+    assert isinstance(told[1], Unusable)
+    assert told[1].message.startswith(f"{os.uname().nodename}: ")
+    assert "No such file or directory" in told[1].message

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 
 from archsearch import files
 from archsearch.analyze import analyze
@@ -193,6 +194,31 @@ def test_interruptions_by_the_user_are_not_held_against_a_trial(
     entries = go(tmp_path, 2)
     assert not [entry for entry in entries if entry.status == "failed"]
     check_done(tmp_path, 2)
+
+
+def test_a_ctrl_c_just_after_a_trial_was_made_is_held_against_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, made = RDBStorage.create_new_trial, 0
+
+    def cut_off(self: RDBStorage, *args: Any) -> int:
+        nonlocal made
+        number = make(self, *args)
+        made += 1
+        if made == 3:
+            raise KeyboardInterrupt
+        return number
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RDBStorage, "create_new_trial", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path, 4, Pretend(capacity=3))
+    assert made > 3  # what was in training is queued again
+    go(tmp_path, 4)
+    check_done(tmp_path, 4)
+    study = optuna.load_study(study_name="test", storage=StudyFolder(tmp_path / "study").storage)
+    attempts = [trial.user_attrs.get("attempt", 1) for trial in study.trials]
+    assert set(attempts) == {1}
 
 
 class Opening(Pretend):
