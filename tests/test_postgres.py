@@ -330,9 +330,9 @@ def test_a_search_outlasts_its_database_and_its_password_is_nowhere(
             env={**environment, STORAGE_VARIABLE: database.secret_url},
         )  # fmt: skip
         was_away = False
-        driver = Path(f"/proc/{run.pid}/cmdline").read_text()
         while run.poll() is None:
-            for pid in processes_below(run.pid):
+            seen.append(driver := Path(f"/proc/{run.pid}/cmdline").read_text())
+            for pid in processes_below(run.pid) - {run.pid}:
                 try:
                     seen.append(command_line := Path(f"/proc/{pid}/cmdline").read_text())
                     if command_line != driver:  # else it is about to become another program
