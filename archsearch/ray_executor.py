@@ -182,7 +182,7 @@ class RayCluster:
             self._outbox.put(ArchsearchError(f"{gone}; {GO_ON}"))
             with suppress(OSError):  # at once, for Ray may end this process at any moment
                 self.warn(f"{gone}: the search ends")
-        except BaseException as error:  # noqa: BLE001 (it is raised where it is told)
+        except BaseException as error:  # noqa: BLE001 (raised by next_report, which would wait for ever)
             self._outbox.put(error)
 
     def _take_orders(self) -> None:

@@ -89,7 +89,7 @@ def open_study(
     if config.sampler.kind == "gp" and not find_spec("scipy"):
         raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
     database = SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage
-    if storage != folder.storage and not _is_in(database, config.name):
+    if storage != folder.storage and not _trials_in(database, config.name):
         _refuse_if_searched(folder)
     study = optuna.create_study(
         storage=database,
@@ -99,8 +99,6 @@ def open_study(
         pruner=_pruner(config),
         load_if_exists=True,
     )
-    if storage != folder.storage and not study.get_trials(deepcopy=False):
-        _refuse_if_searched(folder)
     if (stored := study.user_attrs.get("study")) is not None:
         _check_same_study(config, stored, folder)
     study.set_user_attr("study", study_toml(config))
@@ -136,12 +134,12 @@ def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
         ) from error
 
 
-def _is_in(database: BaseStorage, name: str) -> bool:
+def _trials_in(database: BaseStorage, name: str) -> int:
     try:
-        database.get_study_id_from_name(name)
+        study_id = database.get_study_id_from_name(name)
     except KeyError:
-        return False
-    return True
+        return 0
+    return len(database.get_all_trials(study_id, deepcopy=False))
 
 
 def _refuse_if_searched(folder: StudyFolder) -> None:

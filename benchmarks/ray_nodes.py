@@ -65,7 +65,7 @@ def nodes(count: int) -> Iterator[Nodes]:
     """A running cluster of so many nodes beside its head; ended afterwards."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # On a busy machine Ray takes a worker that was killed for one that cannot be reached.
-    os.environ["RAY_timeout_ms_task_wait_for_death_info"] = "60000"  # noqa: SIM112 (Ray's)
+    os.environ["RAY_timeout_ms_task_wait_for_death_info"] = "60000"  # noqa: SIM112 (as Ray spells it)
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": False}

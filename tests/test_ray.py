@@ -107,10 +107,12 @@ def test_a_job_that_keeps_killing_workers_fails(
     long = job("deadly").recipe.model_copy(update={"epochs": 1_000})
     with RayCluster(cluster.address, SHAPES, 1, CPU, lambda _text: None) as executor:
         executor.submit(replace(job("deadly"), recipe=long))
-        last: object = None
-        for last in told(executor, {"deadly"}):  # noqa: B007 (the last one is asked about)
+        reports = []
+        for report in told(executor, {"deadly"}):
+            reports.append(report)
             for pid in actors():
                 os.kill(pid, signal.SIGKILL)
+        last = reports[-1]
         assert isinstance(last, JobFailed)
         assert "3 Ray actors died of it: the last died" in last.reason
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drill import alive
 
 from archsearch.analyze import analyze
 from archsearch.data import load
@@ -209,10 +210,3 @@ def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
