@@ -160,3 +160,39 @@ def trained_weights(state: State) -> dict[str, Any]:
         for name, value in state.average.items()
         if name.startswith(prefix)
     }
+
+
+def load_weights(net: nn.Module, path: Path, spec_hash: str) -> None:
+    """Load the trained weights of a checkpoint into a network.
+
+    Args:
+        net: the network that `spec_hash` names, as `build` makes it.
+        path: a `checkpoint.pt`.
+        spec_hash: checked against the checkpoint's.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or is another network's.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        version, run, weights = int(state["format"]), str(state["run"]), dict(state["model"])
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: is not a checkpoint that can be read ({type(error).__name__}); "
+            "give the checkpoint.pt that archsearch train or search wrote"
+        ) from error
+    wanted = f"network {spec_hash[:12]}"
+    if version != FORMAT or not run.startswith(f"{wanted} "):
+        raise CheckpointError(
+            f"{path}: belongs to another network ({run}, this is {wanted}); "
+            "give the checkpoint beside this spec's own spec.json"
+        )
+    try:
+        net.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: its weights do not fit this network: it is damaged, or of another version "
+            "of archsearch"
+        ) from error

@@ -51,7 +51,7 @@ from archsearch.storage import (
     storage_errors,
 )
 from archsearch.study import Study, StudyFolder, study_toml
-from archsearch.study_accounting import account_study
+from archsearch.study_accounting import account_any
 from archsearch.study_records import Board, Rejections
 
 MAX_FAILURES_IN_A_ROW = 10
@@ -152,7 +152,12 @@ class _Driver:
         """Say how much of the space is within the limits; refuse a hopeless one."""
         if any(trial.state in _COUNTED for trial in self._trials()):
             return
-        found = account_study(self.config)
+        found = account_any(
+            self.config.space,
+            self.config.constraints,
+            start=self.config.start,
+            seed=self.config.seed,
+        )
         self.notify(SpaceCounted(found))
         if found.hopeless:
             raise HopelessSpaceError(

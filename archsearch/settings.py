@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Discriminator, Tag
 
-from archsearch import edits, space
+from archsearch import space
 from archsearch.analyze import analyze
+from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import InputError, Problem, shown
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.space import Knobs, Space, Value
@@ -34,7 +35,7 @@ def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
     """Every knob's choices, in order, by name."""
     if isinstance(of, Space):
         return space.knob_choices(of)
-    return {name: tuple(knob.choices) for name, knob in edits.knobs_of(of.base).items()}
+    return {name: tuple(knob.choices) for name, knob in knobs_of(of.base).items()}
 
 
 def filled(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
@@ -44,7 +45,7 @@ def filled(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
             name: choices[0] if len(choices) == 1 else knobs[name]
             for name, choices in space.knob_choices(of).items()
         }
-    return {name: knobs.get(name, knob.as_is) for name, knob in edits.knobs_of(of.base).items()}
+    return {name: knobs.get(name, knob.as_is) for name, knob in knobs_of(of.base).items()}
 
 
 def spec_of(of: AnySpace, knobs: Knobs, name: str) -> Spec:
@@ -55,20 +56,20 @@ def spec_of(of: AnySpace, knobs: Knobs, name: str) -> Spec:
     """
     if isinstance(of, Space):
         return space.spec_of(knobs, name)
-    return edits.apply(of.base, knobs, name)
+    return apply(of.base, knobs, name)
 
 
 def told(of: AnySpace, knobs: Knobs) -> list[str]:
     """The edits of a setting in words; none where the space is no spec's neighbourhood."""
     if isinstance(of, Space):
         return []
-    every = edits.knobs_of(of.base)
-    return [every[name].told(value) for name, value in edits.edits_of(of.base, knobs).items()]
+    every = knobs_of(of.base)
+    return [every[name].told(value) for name, value in edits_of(of.base, knobs).items()]
 
 
 def cell(of: AnySpace, knobs: Knobs) -> str:
     """A setting as a cell of a table: `name=value` by spaces; of a spec's, its edits alone."""
-    shown = knobs if isinstance(of, Space) else edits.edits_of(of.base, knobs)
+    shown = knobs if isinstance(of, Space) else edits_of(of.base, knobs)
     return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
@@ -82,10 +83,10 @@ def needed(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:
     """
 
     def made(setting: Knobs) -> tuple[str, Totals]:
-        analysis = analyze(edits.apply(near.base, setting, near.base.name))
+        analysis = analyze(apply(near.base, setting, near.base.name))
         return analysis.spec_hash, analysis.totals
 
-    kept = edits.edits_of(near.base, knobs)
+    kept = edits_of(near.base, knobs)
     whole = made(kept)
     for name in list(kept):
         fewer = {other: value for other, value in kept.items() if other != name}
@@ -112,7 +113,7 @@ def setting_problems(of: AnySpace, knobs: Knobs, place: str) -> list[Problem]:
             message = f"must be one of the space's choices ({told}), got {shown(knobs[name])}"
             problems.append(Problem(f"{place}.{name}", "choice", message))
     if isinstance(of, Neighbourhood) and not problems:
-        count = len(edits.edits_of(of.base, knobs))
+        count = len(edits_of(of.base, knobs))
         if count > of.max_edits:
             message = f"has {count} edits, more than space.max_edits ({of.max_edits})"
             problems.append(Problem(place, "max-edits", message))

@@ -1,45 +1,57 @@
-"""A study's space held against its limits: counted, or of a spec's neighbourhood sampled."""
+"""How much of either kind of space is within the limits: counted, or near a spec sampled."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsearch.accounting import FIGURES, FRACTIONS, Accounting, Share, account, share_of
-from archsearch.constraints import active_rules
+from archsearch.constraints import Constraints, active_rules
 from archsearch.draws import draw
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import MISFIT, screen
 from archsearch.resolve import resolve
-from archsearch.settings import knob_choices
-from archsearch.space import Value
-from archsearch.study import Study
+from archsearch.settings import AnySpace, knob_choices
+from archsearch.space import Knobs, Value
 
 _MOST_SAMPLES, _FEWEST_SAMPLES = 2_000, 50
 _MOST_LAYERS = 100_000
 """Of all samples together, which takes seconds; the fewest of a very large spec take longer."""
 
 
-def account_study(study: Study) -> Accounting:
-    """Size up a study's space."""
-    if isinstance(study.space, Neighbourhood):
-        return _account_near(study, study.space)
-    return account(study.space, study.constraints, seed=study.seed)
+def account_any(
+    space: AnySpace, constraints: Constraints, *, start: Sequence[Knobs] = (), seed: int = 0
+) -> Accounting:
+    """Return the size of a space and the share of it within the limits.
+
+    Args:
+        space: four blocks of choices, counted exactly, or the neighborhood of a spec, sampled.
+        constraints: the limits.
+        start: settings that samples of a neighborhood are drawn around.
+        seed: of the samples.
+    """
+    if isinstance(space, Neighbourhood):
+        return _account_near(space, constraints, start, seed)
+    return account(space, constraints, seed=seed)
 
 
-def _account_near(study: Study, space: Neighbourhood) -> Accounting:
+def _account_near(
+    space: Neighbourhood, constraints: Constraints, start: Sequence[Knobs], seed: int
+) -> Accounting:
     """Shares of what random proposals are, which no other draws would tell of."""
-    rng = np.random.default_rng(study.seed)
+    rng = np.random.default_rng(seed)
     samples = _samples(space)
     broken: list[set[str]] = []
     figures: list[tuple[int, int, int]] = []
     for _ in range(samples):
-        verdict, rules = screen(space, draw(space, study.start, rng), study.constraints, "near")
+        verdict, rules = screen(space, draw(space, start, rng), constraints, "near")
         broken.append(set(rules))
         if verdict:
             totals = verdict.analysis.totals
             figures.append((totals.params, totals.macs, min(totals.receptive_field)))
-    limits = {name: limit for name, limit, _ in active_rules(study.constraints)}
+    limits = {name: limit for name, limit, _ in active_rules(constraints)}
 
     def share(kept: set[str]) -> Share:
         """Of the draws that keep some limits, and are networks at all."""

@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
 from archsearch import files
-from archsearch.accounting import share_of
+from archsearch.accounting import Accounting, share_of
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
@@ -33,7 +33,7 @@ from archsearch.space_view import accounting_page
 from archsearch.spec import Spec
 from archsearch.status import status
 from archsearch.study import Sampler, Study, StudyFolder
-from archsearch.study_accounting import account_study
+from archsearch.study_accounting import account_any
 from tests.conftest import ROOT, Cli
 from tests.strategies import Json
 from tests.test_search import Killed, Pretend, accuracy, check_done, demo, go, rows
@@ -55,6 +55,10 @@ LIMITS = Constraints(**NO_LIMITS | {"max_params": 1_600})
 """Kept by `BASE` (1,586 parameters)."""
 TIGHT = Constraints(**NO_LIMITS | {"max_params": 1_500})
 """Broken by it."""
+
+
+def accounted(study: Study) -> Accounting:
+    return account_any(study.space, study.constraints, start=study.start, seed=study.seed)
 
 
 def near(constraints: Constraints = TIGHT, base: Spec = BASE, **changes: Any) -> Study:
@@ -246,7 +250,7 @@ def test_a_knob_that_mutates_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_share_within_the_limits_is_of_near_settings() -> None:
     config = near()
-    found = account_study(config)
+    found = accounted(config)
     assert not found.exact
     assert not found.hopeless
     assert 0 < found.feasible.low <= found.feasible.fraction <= found.feasible.high < 1
@@ -259,11 +263,11 @@ def test_a_large_spec_is_sampled_as_often_as_there_is_time_for() -> None:
     conv = {"op": "conv", "out_channels": 8}
     large = BASE.model_validate(SMALL | {"blocks": [{"name": "b", "layers": [conv] * 200}]})
     config = Study(name="x", space=Neighbourhood(base=large), constraints=LIMITS)
-    found = account_study(config)
+    found = accounted(config)
     assert found.samples == 100_000 // sum(1 for _ in analyze(large).network.nodes())
     assert f"from {found.samples} drawn" in plain(accounting_page("x", found))
     assert found.feasible == share_of(0, found.samples)
-    assert account_study(near()).samples == 2_000
+    assert accounted(near()).samples == 2_000
 
 
 def test_settings_are_counted_exactly() -> None:
@@ -279,7 +283,7 @@ def test_settings_are_counted_exactly() -> None:
     # widths (15), activation (4), and each pool left out or not (2, 2)
     alone = [14, 3, 1, 1]
     pairs = sum(a * b for i, a in enumerate(alone) for b in alone[i + 1 :])
-    assert account_study(two).settings == 1 + sum(alone) + pairs
+    assert accounted(two).settings == 1 + sum(alone) + pairs
 
 
 # What it gained

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from archsearch import to_onnx
-from archsearch.analyze import analyze
+from archsearch.analyze import Analysis, analyze
 from archsearch.build import build
+from archsearch.checkpoint import load_weights
 from archsearch.errors import ArchsearchError, CheckpointError
 from archsearch.parse import from_json
 from archsearch.spec import Spec
@@ -23,6 +24,10 @@ from tests.conftest import Cli
 from tests.test_export import EVA8, EVERYTHING, trained
 
 EVERY = Spec.model_validate(EVERYTHING)
+
+
+def with_weights(analysis: Analysis, path: Path) -> bytes:
+    return onnx_model(analysis, lambda net: load_weights(net, path, analysis.spec_hash))
 
 
 def agree(model: bytes, net: torch.nn.Module) -> None:
@@ -44,7 +49,7 @@ def test_a_checkpoints_weights(tmp_path: Path) -> None:
     analysis = analyze(EVERY)
     net = build(analysis.network)
     trained(net, tmp_path / "checkpoint.pt", analysis)
-    model = onnx_model(analysis, tmp_path / "checkpoint.pt")
+    model = with_weights(analysis, tmp_path / "checkpoint.pt")
     agree(model, net)
     assert str(Path(to_onnx.__file__).parent).encode() not in model
 
@@ -85,14 +90,14 @@ def test_a_bad_checkpoint_is_told(content: bytes | None, message: str, tmp_path:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
-        onnx_model(analyze(EVERY), path)
+        with_weights(analyze(EVERY), path)
 
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
     analysis = analyze(EVERY)
     trained(torch.nn.Linear(2, 2), tmp_path / "checkpoint.pt", analysis)
     with pytest.raises(CheckpointError, match="its weights do not fit this network"):
-        onnx_model(analysis, tmp_path / "checkpoint.pt")
+        with_weights(analysis, tmp_path / "checkpoint.pt")
 
 
 def test_what_no_file_can_hold_is_told() -> None:
@@ -101,7 +106,7 @@ def test_what_no_file_can_hold_is_told() -> None:
         "output": {"layers": [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}]},
     }  # fmt: skip
     with pytest.raises(ArchsearchError, match="parameters do not fit into one ONNX file"):
-        onnx_model(analyze(Spec.model_validate(wide)), None)
+        onnx_model(analyze(Spec.model_validate(wide)))
 
 
 def test_what_torch_cannot_do_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +115,7 @@ def test_what_torch_cannot_do_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(to_onnx, "build", full)
     with pytest.raises(ArchsearchError, match=r"cannot export this network: DefaultCPU.*memory$"):
-        onnx_model(analyze(EVERY), None)
+        onnx_model(analyze(EVERY))
 
 
 def test_a_missing_extra_and_a_terminal_are_told_at_once(

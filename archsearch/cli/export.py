@@ -115,12 +115,15 @@ def _installed(name: str) -> bool:
 def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
     from archsearch.to_onnx import SEED, onnx_model
 
-    model = onnx_model(analysis, checkpoint)
     if checkpoint is None:
+        model = onnx_model(analysis)
         sys.stderr.write(
             f"note: fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones\n"
         )
-    return model
+        return model
+    from archsearch.checkpoint import load_weights
+
+    return onnx_model(analysis, lambda net: load_weights(net, checkpoint, analysis.spec_hash))
 
 
 def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:

@@ -320,12 +320,12 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.progress import clock
     from archsearch.space_view import accounting_page
     from archsearch.study import study_toml
-    from archsearch.study_accounting import account_study
+    from archsearch.study_accounting import account_any
     from archsearch.workers import default_workers
 
     lines = study_toml(config).split("\n")  # a spec's names may hold what a terminal would obey
     sys.stdout.write("".join(f"{one_line(line)}\n" for line in lines))
-    accounting = account_study(config)
+    accounting = account_any(config.space, config.constraints, start=config.start, seed=config.seed)
     show(accounting_page(config.name, accounting))
     if accounting.hopeless:
         return 1

@@ -26,10 +26,10 @@ def space(
     """
     from archsearch.space_view import accounting_data, accounting_page
     from archsearch.study import load_study
-    from archsearch.study_accounting import account_study
+    from archsearch.study_accounting import account_any
 
     loaded = load_study(study)
-    accounting = account_study(loaded)
+    accounting = account_any(loaded.space, loaded.constraints, start=loaded.start, seed=loaded.seed)
     if output == TableOrJson.json:
         sys.stdout.write(json.dumps(accounting_data(loaded.name, accounting), indent=2) + "\n")
     else:

@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from archsearch.errors import MAX_PROBLEMS_SHOWN, ArchsearchError, InputError, Problem, one_line
-from archsearch.ops import Pair
 from archsearch.parse import from_mapping
 from archsearch.results import Status
 
@@ -43,7 +42,7 @@ Amount = Annotated[int, Field(ge=0, le=10**15)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(_text)]
-Axes = Annotated[Pair, BeforeValidator(_pair)]
+Axes = Annotated[tuple[int, int], BeforeValidator(_pair)]
 SpecHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Names a folder, so it must not be a path."""
 
