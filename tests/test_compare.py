@@ -140,8 +140,8 @@ def test_long_lists_are_held_against_each_other_by_number() -> None:
 
 @pytest.mark.parametrize("ref", ["2", "t41", "trial41", "trial-41", "970e8f7feae3", "970e"])
 def test_a_row_by_its_rank_trial_or_hash(ref: str, cli: Cli) -> None:
-    data = json.loads(cli("leaderboard", OURS, "--diff", "1", ref, "--format", "json").out)
-    assert data["second"]["trial"] == 41
+    found = json.loads(cli("leaderboard", OURS, "--diff", "1", ref, "--format", "json").out)
+    assert found["second"]["trial"] == 41
 
 
 @pytest.mark.parametrize(
