@@ -21,9 +21,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import BinaryIO
 
+from archsearch.common.parse import MAX_BYTES, decoded, source_name, unreadable
 from archsearch.constraints import Constraints, verdict_on
 from archsearch.errors import ArchsearchError
-from archsearch.parse import MAX_BYTES, decoded, source_name, unreadable
 from archsearch.screen import Screen
 from archsearch.verdict_json import invalid_data, totals_data, verdict_data
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from archsearch import files
 from archsearch.board import STUDY, Cell, Row, kind_of
+from archsearch.common import csv_files
+from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
-from archsearch.page import Grid, Line, Page
 from archsearch.results import axes
 
 _TITLES = {
@@ -57,7 +57,7 @@ def board_markdown(rows: Iterable[Row], columns: Sequence[str]) -> str:
 
 def board_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
     """As `leaderboard.csv` is written: no cell is a formula."""
-    return files.csv_text(
+    return csv_files.csv_text(
         columns, ({name: _csv_cell(row.get(name)) for name in columns} for row in rows)
     )
 

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from archsearch import files
+from archsearch.common import atomic_files
+from archsearch.common.interval import wilson
 from archsearch.evaluation import BINS, Evaluation
-from archsearch.interval import wilson
 from archsearch.results import Epoch
 
 # Okabe and Ito's colours, which the colour-blind can tell apart
@@ -89,7 +89,7 @@ def write_charts(folder: Path, subject: Subject) -> tuple[str, ...]:
         for name, draw in CHARTS.items():
             figure = draw(subject)
             figure.text(0.01, 0.008, subject.caption, fontsize=6.5, color=GREY, va="bottom")
-            with files.replacing(folder / name) as temporary:
+            with atomic_files.replacing(folder / name) as temporary:
                 figure.savefig(temporary, format="png", dpi=DPI)
     return tuple(CHARTS)
 

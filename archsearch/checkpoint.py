@@ -13,8 +13,8 @@ import torch
 from torch import nn, optim
 from torch.optim.swa_utils import AveragedModel
 
+from archsearch.common.atomic_files import replacing
 from archsearch.errors import CheckpointError
-from archsearch.files import replacing
 from archsearch.results import Epoch
 
 FORMAT = 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from archsearch.board import STUDY, Board, Row
+from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError
-from archsearch.parse import from_toml, read_text
 from archsearch.recipe import Recipe
 from archsearch.study import Study, StudyFolder
 

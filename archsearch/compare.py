@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from archsearch.analyze import Analysis, analyze
 from archsearch.board import STUDY, Board, Cell, Row
+from archsearch.common.page import Grid, Line, Page
+from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, one_line, shown
 from archsearch.layer_diff import Change, differences
-from archsearch.page import Grid, Line, Page
-from archsearch.parse import from_json, read_text
 from archsearch.results import axes
 from archsearch.spec import Spec
 

@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field
 
 from archsearch.analyze import Analysis, analyze
 from archsearch.cautions import Caution
+from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import InputError
-from archsearch.parse import from_json, read_text, source_name
 from archsearch.spec import Flag, Frozen, Spec, null_if_false
 from archsearch.totals import Totals
 

@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from archsearch import shapes
+from archsearch.common.atomic_files import cache_folder, replacing
 from archsearch.errors import ArchsearchError, DataError
-from archsearch.files import cache_folder, replacing
 
 # N images, H W pixels, C channels
 

@@ -16,8 +16,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from archsearch.common.atomic_files import cache_folder, write_text
 from archsearch.errors import ArchsearchError
-from archsearch.files import cache_folder, write_text
 
 PrecisionName = Literal["fp32", "bf16"]
 

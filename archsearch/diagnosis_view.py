@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from archsearch.common.page import Grid, Line, Page
 from archsearch.diagnosis import Diagnosis, level_of
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.fix import Applied
 from archsearch.diagnosis.rules import LEVELS, RULES, Level, Rule
 from archsearch.errors import one_line
-from archsearch.page import Grid, Line, Page
 from archsearch.verdict_json import axes_data
 from archsearch.wording import axes_text
 

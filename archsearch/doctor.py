@@ -11,11 +11,12 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from archsearch import checkpoint, files
+from archsearch import checkpoint
 from archsearch.analyze import analyze
+from archsearch.common import atomic_files, csv_files, folder_lock
+from archsearch.common.parse import from_json, from_toml, read_text
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard import analyze_trial, is_whole, leaderboard
-from archsearch.parse import from_json, from_toml, read_text
 from archsearch.results import (
     REJECTION_COLUMNS,
     Epoch,
@@ -57,7 +58,7 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
         raise StudyError(f"{folder.path}: is no study folder (studies/NAME); nothing was touched")
     refuse_if_elsewhere(folder, storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with files.locked(folder.path), storage_errors(folder, storage or folder.storage):
+    with folder_lock.locked(folder.path), storage_errors(folder, storage or folder.storage):
         return list(_examined(folder, storage))
 
 
@@ -85,7 +86,7 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
 
 
 def _left_over(folder: StudyFolder) -> Iterator[Finding]:
-    for path in files.drop_temporaries(folder.path):
+    for path in atomic_files.drop_temporaries(folder.path):
         yield Finding(_in(folder, path), "was left by a write that a crash cut short", mended=True)
 
 
@@ -130,7 +131,7 @@ def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:
     except ArchsearchError:
         found = ""
     if found != wanted:
-        files.write_text(folder.study, wanted)
+        atomic_files.write_text(folder.study, wanted)
         yield Finding("study.toml", "was not what the study was made with", mended=True)
 
 
@@ -149,7 +150,7 @@ def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[F
     if found != leaderboard_text(entries).encode():
         write_leaderboard(folder.leaderboard, entries)
         yield Finding("leaderboard.csv", "was not as the study has it", mended=True)
-    if dropped := files.mended_csv(folder.rejections, REJECTION_COLUMNS):
+    if dropped := csv_files.mended_csv(folder.rejections, REJECTION_COLUMNS):
         message = f"{dropped} lines were no rejections, and are dropped"
         yield Finding("rejections.csv", message, mended=True)
 
@@ -161,7 +162,7 @@ def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[F
     if _hash_in(path / "spec.json") != trial.user_attrs["spec_hash"]:
         spec = analyze_trial(trial, config).network.spec
         text = spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
-        files.write_text(path / "spec.json", text)
+        atomic_files.write_text(path / "spec.json", text)
         yield Finding(_in(folder, path / "spec.json"), "was not this trial's", mended=True)
     history = [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
     # A worker may have gone on for an epoch while the driver pruned its trial.
@@ -183,7 +184,7 @@ def _hash_in(path: Path) -> str | None:
 
 def _same_history(path: Path, history: list[Epoch], *, ahead: bool) -> bool:
     try:
-        rows = files.read_csv(path)
+        rows = csv_files.read_csv(path)
     except ArchsearchError:
         return False
     told = rows[: len(history)] if ahead else rows

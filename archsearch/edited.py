@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from archsearch import ops
 from archsearch import spec as s
-from archsearch.parse import from_mapping
+from archsearch.common.parse import from_mapping
 
 Value = int | str
 Layers = tuple[s.Layer, ...]

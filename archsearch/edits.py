@@ -14,13 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from archsearch import spec as s
-from archsearch.edited import (
-    CONVOLUTIONS,
-    Changes,
-    Setting,
-    Value,
-    edited,
-)
+from archsearch.edited import CONVOLUTIONS, Changes, Setting, Value, edited
 from archsearch.errors import one_line
 from archsearch.layer_knobs import Choices, Knob, layer_knobs, sites
 from archsearch.resolve import resolve

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from archsearch.augment import normalised
 from archsearch.build import build
 from archsearch.checkpoint import trained_weights
+from archsearch.common.interval import Interval, wilson
 from archsearch.data import Images
 from archsearch.device import Device
 from archsearch.errors import ArchsearchError, CheckpointError
-from archsearch.interval import Interval, wilson
 from archsearch.run_folder import RunFolder
 from archsearch.train import EVAL_BATCH
 

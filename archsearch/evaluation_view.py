@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from archsearch import files
+from archsearch.common import atomic_files, csv_files
+from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
 from archsearch.evaluation import Bin, Evaluation, Mistake
-from archsearch.page import Grid, Line, Page
 from archsearch.progress import epoch_figures
 from archsearch.results import Run
 from archsearch.run_folder import RunFolder
@@ -214,10 +214,10 @@ def write_files(folder: Path, report: Report) -> tuple[str, ...]:
         ArchsearchError: a file cannot be written.
     """
     text = json.dumps(data(report), indent=2) + "\n"
-    files.write_text(folder / "evaluation.json", text)
+    atomic_files.write_text(folder / "evaluation.json", text)
     total = report.run.recipe.epochs
     log = (f"epoch {e.epoch}/{total} lr {e.lr:.3g} {epoch_figures(e)}" for e in report.run.history)
-    files.write_text(folder / "log.txt", "".join(f"{line}\n" for line in log))
+    atomic_files.write_text(folder / "log.txt", "".join(f"{line}\n" for line in log))
     tables: dict[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]] = {
         "per_class.csv": (_CLASS_COLUMNS, _class_rows(report)),
         "confusion.csv": (("true", *report.classes), _confusion_rows(report)),
@@ -225,7 +225,7 @@ def write_files(folder: Path, report: Report) -> tuple[str, ...]:
         "mistakes.csv": (Mistake._fields, _mistake_rows(report)),
     }
     for name, (columns, rows) in tables.items():
-        files.write_csv(folder / name, columns, rows)
+        csv_files.write_csv(folder / name, columns, rows)
     return ("evaluation.json", "log.txt", *tables)
 
 
@@ -244,7 +244,7 @@ def write_pixels(folder: Path, report: Report, pixels: NDArray[np.uint8]) -> tup
     if not told:
         return ()
     strip = np.concatenate([pixels[mistake.image] for mistake in told], axis=1)
-    with files.replacing(folder / PIXELS) as temporary:
+    with atomic_files.replacing(folder / PIXELS) as temporary:
         Image.fromarray(strip).save(temporary, format="png")
     return (PIXELS,)
 

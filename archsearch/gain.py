@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import optuna
 
 from archsearch.analyze import Analysis, analyze
+from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.page import Grid, Line, Page
 from archsearch.propose import REFERENCE
 from archsearch.results import Entry, axes
 from archsearch.study import Study

@@ -11,21 +11,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from archsearch import checkpoint, files, ops
+from archsearch import checkpoint, ops
 from archsearch.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.build import build
+from archsearch.common import atomic_files
+from archsearch.common.machine import physical_memory
 from archsearch.data import Dataset, Images, holdout
 from archsearch.device import Device, lost, out_of_memory
-from archsearch.errors import (
-    CheckpointError,
-    DeviceLostError,
-    InputError,
-    Problem,
-    TrainingError,
-)
+from archsearch.errors import CheckpointError, DeviceLostError, InputError, Problem, TrainingError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.machine import physical_memory
 from archsearch.network import Network
 from archsearch.recipe import recipe_hash
 from archsearch.results import Epoch, Run, write_history
@@ -108,11 +103,13 @@ class Trainer:
             raise TrainingError(f"{params:,} parameters do not fit in memory")
         # Before anything is written: a folder of another run stays as it is.
         found = checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))
-        files.write_text(job.folder / "spec.json", spec_text(job))
-        files.write_text(job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n")
-        files.write_text(job.folder / "run.json", self._run_json(job))
+        atomic_files.write_text(job.folder / "spec.json", spec_text(job))
+        atomic_files.write_text(
+            job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n"
+        )
+        atomic_files.write_text(job.folder / "run.json", self._run_json(job))
         source = pytorch_source(analyze(job.network.spec))
-        files.write_text(job.folder / "model.py", source)
+        atomic_files.write_text(job.folder / "model.py", source)
         known = found.history if found else ()
         if known:  # at once, and not epoch by epoch: a crash may come while they are told again
             write_history(job.folder / "history.csv", known)
@@ -245,4 +242,4 @@ def _set_aside(path: Path) -> None:
     try:
         shutil.move(path, path.with_suffix(".corrupt"))
     except OSError as error:
-        raise files.unwritable(path, error) from error
+        raise atomic_files.unwritable(path, error) from error

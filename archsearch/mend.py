@@ -11,11 +11,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import MAX_BYTES
 from archsearch.constraints import ActiveRules, Constraints, Violation, active_rules, violations
 from archsearch.edits import apply, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError, Problem, one_line
 from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
-from archsearch.parse import MAX_BYTES
 from archsearch.resolve import resolve
 from archsearch.settings import needed
 from archsearch.space import Value

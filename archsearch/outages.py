@@ -16,10 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
+from archsearch.common.machine import seconds_from
 from archsearch.database import without_secrets
 from archsearch.driver_lock import DriverLock
 from archsearch.errors import StudyError
-from archsearch.machine import seconds_from
 from archsearch.sole_writer import SoleWriter
 
 PATIENCE_VARIABLE = "ARCHSEARCH_STORAGE_PATIENCE"

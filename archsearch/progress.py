@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from archsearch.analyze import Analysis
+from archsearch.common.console import stderr_console
+from archsearch.common.machine import load
 from archsearch.events import (
     DatabaseAway,
     DatabaseBack,
@@ -31,16 +33,10 @@ from archsearch.events import (
     Trained,
     TrialEnded,
 )
-from archsearch.machine import load
 from archsearch.results import Entry, Epoch, axes
 
 SHOWN_BEST = 5
 _BARS = "▁▂▃▄▅▆▇█"
-
-
-def stderr_console() -> Console:
-    """Everything but data goes to standard error."""
-    return Console(stderr=True, highlight=False)
 
 
 @dataclass

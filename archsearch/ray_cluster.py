@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from archsearch.common.machine import cores
 from archsearch.errors import ArchsearchError, StudyError
-from archsearch.machine import cores
 from archsearch.worker import Place
 
 LOCAL = "local"

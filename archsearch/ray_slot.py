@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from archsearch import files
+from archsearch.common import atomic_files
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import Job
 from archsearch.results import Run
@@ -80,7 +80,7 @@ class Slot:
         try:
             checkpoint = path.read_bytes() if path.exists() else None
         except OSError as error:
-            raise files.unreadable(path, error) from error
+            raise atomic_files.unreadable(path, error) from error
         self.job, self.dropped, self.begun, self.done, self.lost = job, False, False, False, None
         self.silent_s, self._asked = 0.0, time.monotonic()
         stream = self.actor.train.options(num_returns="streaming")
@@ -156,7 +156,7 @@ def write(job: Job, found: dict[str, bytes]) -> None:
     if strange := sorted(found.keys() - _LEFT_BY_A_RUN):
         raise ArchsearchError(f"a worker of {job.key} sent {strange[0][:100]!r}: no file of a run")
     for name in sorted(found, key=lambda name: (name != _CHECKPOINT, name)):
-        with files.replacing(job.folder / name) as temporary:
+        with atomic_files.replacing(job.folder / name) as temporary:
             temporary.write_bytes(found[name])
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archsearch import __version__, files
+from archsearch import __version__
+from archsearch.common import folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import Job
 from archsearch.worker import (
@@ -172,9 +173,12 @@ def _job_folder() -> Iterator[Path]:
         with suppress(OSError):
             stat = left.lstat()
             mine = S_ISDIR(stat.st_mode) and stat.st_uid == os.geteuid()
-            if mine and time.time() - stat.st_mtime > _FRESH_S and not files.holder(left):
+            if mine and time.time() - stat.st_mtime > _FRESH_S and not folder_lock.holder(left):
                 shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, files.locked(folder := Path(name)):
+    with (
+        tempfile.TemporaryDirectory(prefix=_PREFIX) as name,
+        folder_lock.locked(folder := Path(name)),
+    ):
         yield folder
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from archsearch import files
+from archsearch.common import atomic_files, csv_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ HISTORY_COLUMNS = tuple(field.name for field in fields(Epoch))
 
 def write_history(path: Path, history: Iterable[Epoch]) -> None:
     """Replace `history.csv`."""
-    files.write_csv(path, HISTORY_COLUMNS, (asdict(epoch) for epoch in history))
+    csv_files.write_csv(path, HISTORY_COLUMNS, (asdict(epoch) for epoch in history))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +108,12 @@ LEADERBOARD_COLUMNS = tuple(field.name for field in fields(Entry))
 
 def write_leaderboard(path: Path, entries: Iterable[Entry]) -> None:
     """Replace `leaderboard.csv`."""
-    files.write_text(path, leaderboard_text(entries))
+    atomic_files.write_text(path, leaderboard_text(entries))
 
 
 def leaderboard_text(entries: Iterable[Entry]) -> str:
     """`leaderboard.csv` as it is written."""
-    return files.csv_text(LEADERBOARD_COLUMNS, (asdict(entry) for entry in entries))
+    return csv_files.csv_text(LEADERBOARD_COLUMNS, (asdict(entry) for entry in entries))
 
 
 REJECTION_COLUMNS = (

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from archsearch import checkpoint
 from archsearch.analyze import Analysis, analyze
 from archsearch.checkpoint import Checkpoint
+from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line
-from archsearch.parse import from_json, read_text, source_name
 from archsearch.recipe import Fraction, Recipe
 from archsearch.results import Epoch
 from archsearch.spec import Spec

@@ -12,34 +12,18 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from archsearch import files
 from archsearch.accounting import advice
 from archsearch.ask import ask
 from archsearch.closing import Closing, closings
+from archsearch.common import atomic_files, folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
-from archsearch.events import (
-    Event,
-    SpaceCounted,
-    Started,
-    StudyOpened,
-    Trained,
-    TrialEnded,
-)
+from archsearch.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
 from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, MoreRoom
-from archsearch.leaderboard import (
-    ASKED,
-    CLOSING,
-    curves,
-)
+from archsearch.leaderboard import ASKED, CLOSING, curves
 from archsearch.objective import score
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting
-from archsearch.propose import (
-    FeasibleSampler,
-    distributions,
-    screen,
-    taken_hashes,
-)
+from archsearch.propose import FeasibleSampler, distributions, screen, taken_hashes
 from archsearch.results import Entry, Epoch
 from archsearch.settings import filled
 from archsearch.sole_writer import SoleWriter
@@ -89,11 +73,13 @@ def search(
     refuse_if_elsewhere(folder, storage)
     url = storage or folder.storage
     with (
-        files.locked(folder.path),
+        folder_lock.locked(folder.path),
         storage_errors(folder, url),
         connected(study.name, url, notify) as database,
     ):
-        files.drop_temporaries(folder.path)  # before anything is written: the disk may be full
+        atomic_files.drop_temporaries(
+            folder.path
+        )  # before anything is written: the disk may be full
         driver = _Driver(study, folder, executor, notify, database)
         note_elsewhere(folder, url)
         requeue(driver.study)
@@ -142,7 +128,7 @@ class _Driver:
             self.config.start,
         )
         self.study = open_study(self.config, self.folder, self.storage, sampler)
-        files.write_text(self.folder.study, study_toml(self.config))
+        atomic_files.write_text(self.folder.study, study_toml(self.config))
         rejections.begin()
         self.board = Board(self.study, self.config, self.folder)
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator
 
+from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError
-from archsearch.parse import from_json, read_text
 from archsearch.recipe import Recipe
 
 RecipeName = Literal["fast", "search", "best"]

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from archsearch.accounting import FRACTIONS, Accounting, Share, advice, percent
-from archsearch.page import Grid, Line, Page
+from archsearch.common.page import Grid, Line, Page
 
 _TITLES = {"params": "parameters", "macs": "MACs", "receptive_field": "receptive field"}
 

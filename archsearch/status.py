@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from archsearch import files
+from archsearch.common import csv_files, folder_lock
+from archsearch.common.parse import from_toml, read_text
 from archsearch.database import STORAGE_VARIABLE
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.gain import Gain, gain_of
@@ -22,7 +23,6 @@ from archsearch.leaderboard import (
     is_whole,
     leaderboard,
 )
-from archsearch.parse import from_toml, read_text
 from archsearch.progress import InFlight, SearchState, best_of, network_figures
 from archsearch.results import Entry
 from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
@@ -78,7 +78,9 @@ def status(folder: StudyFolder, storage: str | None = None) -> Status:
         study = optuna.load_study(study_name=config.name, storage=database)
         entries = leaderboard(study, config, folder)
         state = _state(study, config, folder, entries)
-        return Status(config, files.holder(folder.path), state, gain_of(study, config, entries))
+        return Status(
+            config, folder_lock.holder(folder.path), state, gain_of(study, config, entries)
+        )
 
 
 def _state(
@@ -138,7 +140,7 @@ def _rejected(folder: StudyFolder) -> Counter[str]:
     if not folder.rejections.exists():
         return Counter()
     try:
-        rows = files.read_csv(folder.rejections)
+        rows = csv_files.read_csv(folder.rejections)
     except ArchsearchError:
         return Counter()  # `archsearch doctor` mends it
     return Counter(rule for row in rows for rule in (row["rules"] or "").split())

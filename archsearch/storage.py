@@ -15,13 +15,13 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool
 from sqlalchemy.exc import SQLAlchemyError
 
-from archsearch import files
+from archsearch.common import atomic_files, csv_files
+from archsearch.common.parse import from_toml, read_text
 from archsearch.database import STORAGE_VARIABLE, is_postgres, public, without_secrets
 from archsearch.driver_lock import DriverLock
 from archsearch.errors import ArchsearchError, StudyError, one_line
 from archsearch.events import DatabaseAway, DatabaseBack
 from archsearch.outages import Outlasting
-from archsearch.parse import from_toml, read_text
 from archsearch.sole_writer import SoleWriter
 from archsearch.study import Study, StudyFolder, study_toml
 
@@ -69,7 +69,7 @@ def refuse_if_elsewhere(folder: StudyFolder, storage: str | None) -> None:
 def note_elsewhere(folder: StudyFolder, storage: str) -> None:
     """Say in the folder where its study is kept, if that is another place."""
     if storage != folder.storage:
-        files.write_text(folder.elsewhere, f"{public(storage)}\n")
+        atomic_files.write_text(folder.elsewhere, f"{public(storage)}\n")
 
 
 def looked_into(storage: str) -> RDBStorage:
@@ -145,7 +145,7 @@ def _trials_in(database: BaseStorage, name: str) -> int:
 def _refuse_if_searched(folder: StudyFolder) -> None:
     """What is to be searched from the beginning must not have been searched already."""
     try:
-        rows = files.read_csv(folder.leaderboard)
+        rows = csv_files.read_csv(folder.leaderboard)
     except ArchsearchError:
         return
     if rows:

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, Field, StrictInt
 
+from archsearch.common.parse import from_toml, read_text
 from archsearch.constraints import Constraints
 from archsearch.edits import knobs_of
 from archsearch.errors import ArchsearchError, InputError, Problem
 from archsearch.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.objective import ObjectiveName
-from archsearch.parse import from_toml, read_text
 from archsearch.recipe import Recipe
 from archsearch.settings import AnySpace, setting_problems
 from archsearch.shipped_recipes import NamedRecipe

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import optuna
 
-from archsearch import files
+from archsearch.common import csv_files
 from archsearch.events import Rejected
 from archsearch.leaderboard import KnownRows, leaderboard
 from archsearch.propose import Rejection
@@ -65,9 +65,9 @@ class Rejections:
     def begin(self) -> None:
         """Go on where the file ends."""
         # What a crash or another program left there is no reason to stop.
-        files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
+        csv_files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
         if self.folder.rejections.exists():
-            self._count = len(files.read_csv(self.folder.rejections))
+            self._count = len(csv_files.read_csv(self.folder.rejections))
 
     def add(self, rejection: Rejection) -> None:
         """Add a row, and tell of it."""
@@ -83,5 +83,5 @@ class Rejections:
             "macs": analysis.macs if analysis else "",
             "knobs": cell(self.config.space, rejection.knobs),
         }
-        files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
+        csv_files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
         self.notify(Rejected(rejection))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from archsearch.common.page import Grid, Line, Page
 from archsearch.constraints import Verdict
 from archsearch.errors import one_line
 from archsearch.ops import Conv2d
-from archsearch.page import Grid, Line, Page
 from archsearch.rows import Row
 from archsearch.wording import axes_text, receptive_field_step, shape_text
 

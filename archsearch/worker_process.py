@@ -12,7 +12,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 
-from archsearch import files, worker
+from archsearch import worker
+from archsearch.common import atomic_files
 from archsearch.jobs import Job
 from archsearch.worker import Counter, Drop, Place
 
@@ -77,7 +78,7 @@ class WorkerProcess:
         self.process.join()
         self.pipe.close()
         if self._folder and self.process.pid:
-            files.drop_temporaries(self._folder, self.process.pid)
+            atomic_files.drop_temporaries(self._folder, self.process.pid)
 
     def fate(self) -> str:
         """How it ended."""

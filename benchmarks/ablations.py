@@ -25,11 +25,11 @@ import torch
 from ablation_sets import SETS, AblationSet
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_json
 from archsearch.data import load
 from archsearch.device import choose
 from archsearch.jobs import Job
 from archsearch.local import Trainer
-from archsearch.parse import from_json
 from archsearch.recipe import Recipe
 from archsearch.results import Epoch
 from archsearch.spec import Spec

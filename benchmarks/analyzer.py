@@ -29,10 +29,10 @@ import torch
 
 from archsearch import ops
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, verdict_on
 from archsearch.device import choose
 from archsearch.network import Network
-from archsearch.parse import from_json
 from archsearch.screen import Screen
 from archsearch.space import Space, knob_choices, spec_data
 from archsearch.space_table import draw, look_up, tabulate

@@ -12,7 +12,7 @@ import optuna
 from drill import FINALISTS, NAME, Drill, DrillError, Saved, alive
 from optuna.trial import FrozenTrial, TrialState
 
-from archsearch.files import read_csv
+from archsearch.common.csv_files import read_csv
 from archsearch.storage import looked_into
 
 _STATUS = {

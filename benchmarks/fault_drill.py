@@ -31,7 +31,7 @@ from postgres_server import server
 from ray_nodes import nodes
 from timed_training import as_markdown, table
 
-from archsearch.machine import cores, load
+from archsearch.common.machine import cores, load
 
 
 @dataclass(frozen=True)

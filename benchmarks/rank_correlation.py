@@ -25,10 +25,10 @@ from search_quality import spearman
 from time_to_85 import REACHED_OR_NOT
 from timed_training import as_markdown, table
 
+from archsearch.common.csv_files import read_csv
+from archsearch.common.machine import threads_each
+from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError
-from archsearch.files import read_csv
-from archsearch.machine import threads_each
-from archsearch.parse import from_json, read_text
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
 from archsearch.study import StudyFolder

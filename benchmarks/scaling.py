@@ -29,11 +29,11 @@ import optuna
 import sqlalchemy
 from timed_training import STUDIES, as_markdown, table
 
+from archsearch.common.csv_files import read_csv
+from archsearch.common.machine import cores, load
 from archsearch.database import database_url, is_postgres
 from archsearch.errors import ArchsearchError
-from archsearch.files import read_csv
 from archsearch.jobs import EpochDone, Job, JobDone, Report
-from archsearch.machine import cores, load
 from archsearch.results import Epoch, Run
 from archsearch.search import search
 from archsearch.study import Sampler, Study, StudyFolder, load_study

@@ -26,8 +26,8 @@ from timed_training import as_markdown, table
 
 from archsearch.accounting import share_of
 from archsearch.analyze import analyze
+from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
-from archsearch.files import read_csv
 from archsearch.report.facts import Absent, read_facts
 from archsearch.report.knobs import importance
 from archsearch.settings import filled, spec_of

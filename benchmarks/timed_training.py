@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from archsearch.analyze import Analysis, analyze
+from archsearch.common.parse import from_json, read_text
 from archsearch.data import Dataset, Images, load
 from archsearch.errors import ArchsearchError
-from archsearch.parse import from_json, read_text
 from archsearch.recipe import Recipe
 from archsearch.spec import Spec
 

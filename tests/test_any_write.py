@@ -20,7 +20,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine.default import DefaultDialect
 
-from archsearch import files
+from archsearch.common import atomic_files, csv_files
 from archsearch.doctor import examine
 from archsearch.errors import ArchsearchError
 from archsearch.recipe import Recipe
@@ -35,7 +35,7 @@ _STORAGE = (
     "set_trial_param", "set_trial_state_values", "set_trial_intermediate_value",
     "set_trial_user_attr", "set_trial_system_attr",
 )  # fmt: skip
-_FILES = ("write_text", "append_csv")
+_FILES = {"write_text": atomic_files, "append_csv": csv_files}
 
 
 @dataclass
@@ -55,8 +55,8 @@ class Writes:
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in _STORAGE:
             monkeypatch.setattr(RDBStorage, name, self._counted(name, getattr(RDBStorage, name)))
-        for name in _FILES:
-            monkeypatch.setattr(files, name, self._counted(name, getattr(files, name)))
+        for name, module in _FILES.items():
+            monkeypatch.setattr(module, name, self._counted(name, getattr(module, name)))
 
     def _counted(self, name: str, write: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **options: Any) -> Any:
@@ -79,7 +79,7 @@ def interrupted(_path: Path | None) -> BaseException:
 
 def disk_full(path: Path | None) -> BaseException:
     if path is not None:
-        return files.unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        return atomic_files.unwritable(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     error = StorageInternalError("An exception is raised during the commit.")
     error.__cause__ = sqlite3.OperationalError("database or disk is full")
     return error

@@ -17,9 +17,9 @@ import pytest
 
 from archsearch import batch
 from archsearch.batch import Line, judge_lines, lines_of
+from archsearch.common.parse import MAX_BYTES
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError
-from archsearch.parse import MAX_BYTES
 from tests.conftest import ROOT, Cli
 
 SEEDS = sorted(ROOT.glob("studies/seeds/*/spec.json"))

@@ -11,8 +11,8 @@ from torch import nn
 from archsearch import ops
 from archsearch.analyze import analyze
 from archsearch.build import _MODULES, DepthwiseConv2d, ElementDropout, build
+from archsearch.common.parse import from_json
 from archsearch.ops import MACS, PARAMS
-from archsearch.parse import from_json
 from archsearch.spec import Spec
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, spec_of

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from archsearch import data
 from archsearch import spec as s
+from archsearch.common.parse import from_json
 from archsearch.compare import IMAGES, standard_error
 from archsearch.edits import apply, knobs_of
 from archsearch.layer_diff import aligned, differences
-from archsearch.parse import from_json
 from tests import strategies
 from tests.conftest import ROOT, Cli
 from tests.test_leaderboard import CHANCE, OLD, OURS, by_hand

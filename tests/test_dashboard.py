@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from archsearch import files
+from archsearch.common import csv_files, folder_lock
 from tests.conftest import ROOT, Cli
 from tests.test_search import go, rows
 
@@ -81,7 +81,7 @@ def dashboard(study: Path) -> Iterator[Served]:
 
 def test_trials_with_their_figures_and_verdicts(study: Path, dashboard: Served) -> None:
     shown = {trial["number"]: trial for trial in dashboard.study()["trials"]}
-    board = {int(row["trial"]): row for row in files.read_csv(study / "leaderboard.csv")}
+    board = {int(row["trial"]): row for row in csv_files.read_csv(study / "leaderboard.csv")}
     assert shown.keys() == board.keys()
     for number, row in board.items():
         attrs = {attr["key"]: attr["value"] for attr in shown[number]["user_attrs"]}
@@ -147,7 +147,7 @@ def test_it_shows_a_search_as_it_goes_on_and_holds_nothing(tmp_path: Path) -> No
     go(tmp_path, 2)
     with served(tmp_path / "study") as found:
         assert len(found.study()["trials"]) == 2
-        with files.locked(tmp_path / "study"):  # as the search does that is at work
+        with folder_lock.locked(tmp_path / "study"):  # as the search does that is at work
             pass
         go(tmp_path, 4)
         shown = found.ask(f"/api/studies/{found.study_id}?after=2")[1]

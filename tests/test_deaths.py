@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_mapping
 from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import Job, JobFailed
-from archsearch.parse import from_mapping
 from archsearch.recipe import Recipe
 from archsearch.spec import Spec
 

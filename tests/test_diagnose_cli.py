@@ -13,10 +13,10 @@ from ablation_sets import SETS
 from ablations import rows, table
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints
 from archsearch.diagnosis.fix import fix_network, fix_recipe
 from archsearch.diagnosis.rules import RULES, Measured
-from archsearch.parse import from_json
 from archsearch.shipped_recipes import load_recipe
 from archsearch.spec import Spec
 from tests.conftest import ROOT, Cli

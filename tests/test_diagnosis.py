@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from archsearch import ops
 from archsearch.analyze import Analysis, analyze
 from archsearch.build import build
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, judge
 from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
 from archsearch.diagnosis.carry_out import edited
@@ -24,7 +25,6 @@ from archsearch.diagnosis.histories import Logged
 from archsearch.diagnosis.rules import RULES
 from archsearch.diagnosis.windows import inside_share
 from archsearch.errors import InputError
-from archsearch.parse import from_json
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
 from archsearch.spec import Spec

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archsearch import files
+from archsearch.common import csv_files, folder_lock
 from archsearch.doctor import examine
 from archsearch.errors import StudyError
 from archsearch.results import REJECTION_COLUMNS
@@ -73,7 +73,7 @@ def test_a_search_goes_on_over_damaged_csvs(folder: StudyFolder) -> None:
     scribble(folder.rejections)
     go(folder.path.parent, TRIALS + 2)
     assert len(rows(folder.path.parent)) == TRIALS + 2
-    found = files.read_csv(folder.rejections)
+    found = csv_files.read_csv(folder.rejections)
     assert all(set(row) == set(REJECTION_COLUMNS) for row in found)
 
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_version_is_left(folder: StudyFolder, cli: Cli) 
 
 
 def test_a_folder_in_use_is_left_alone(folder: StudyFolder) -> None:
-    with files.locked(folder.path), pytest.raises(StudyError, match="is at work here"):
+    with folder_lock.locked(folder.path), pytest.raises(StudyError, match="is at work here"):
         examine(folder)
 
 

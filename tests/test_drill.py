@@ -18,8 +18,8 @@ from drill_checks import lost, wrong
 from fault_drill import Occurrence, drilled, rows_of, schedule
 from faults import FAULTS, KILLS, impossible, small_disk
 
-from archsearch import files
-from archsearch.files import read_csv
+from archsearch.common import folder_lock
+from archsearch.common.csv_files import read_csv
 from archsearch.search import search
 from archsearch.study import StudyFolder, load_study
 from archsearch.workers import Workers
@@ -144,7 +144,7 @@ def test_a_second_driver_is_refused_before_it_starts_workers(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Workers, "__enter__", lambda _self: pytest.fail("workers were started"))
-    with files.locked(tmp_path / "studies" / "demo"):
+    with folder_lock.locked(tmp_path / "studies" / "demo"):
         result = cli("search", "demo")
     assert result.status == 2
     told = f"studies/demo: process {os.getpid()} is at work here; wait for it or choose another"

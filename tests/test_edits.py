@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from archsearch import files
 from archsearch.analyze import Analysis, analyze
+from archsearch.common import csv_files
+from archsearch.common.parse import from_json, from_toml
 from archsearch.constraints import Constraints, judge
 from archsearch.draws import draw, trimmed
 from archsearch.edits import apply, edits_of, knobs_of
@@ -22,7 +23,6 @@ from archsearch.mend import mend, study_near
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.network import Join
 from archsearch.ops import Conv2d
-from archsearch.parse import from_json, from_toml
 from archsearch.schemas import json_schema
 from archsearch.settings import needed, told
 from archsearch.space import Knobs, Value
@@ -367,9 +367,9 @@ def test_labels_are_inert_wherever_they_go(tmp_path: Path, name: str) -> None:
         "knobs": " ".join(f"{name}={value}" for name, value in setting.items()),
     }
     path = tmp_path / "rows.csv"
-    files.append_csv(path, tuple(row), row)
-    assert files.mended_csv(path, tuple(row)) == 0
-    [back] = files.read_csv(path)
+    csv_files.append_csv(path, tuple(row), row)
+    assert csv_files.mended_csv(path, tuple(row)) == 0
+    [back] = csv_files.read_csv(path)
     assert back == row
     assert back["edits"].isprintable()
     assert back["edits"].split("; ") == lines

@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from archsearch import checkpoint, shapes
 from archsearch.augment import normalised, statistics
 from archsearch.cli import main
+from archsearch.common.interval import Interval, wilson
 from archsearch.data import holdout, load
 from archsearch.device import choose
 from archsearch.errors import ArchsearchError
 from archsearch.evaluation import answers, calibration, evaluate, trained
 from archsearch.evaluation_view import PIXELS
-from archsearch.interval import Interval, wilson
 from archsearch.run_folder import read
 from archsearch.train import evaluate as score
 from tests.conftest import Cli

@@ -24,10 +24,10 @@ from archsearch import checkpoint
 from archsearch.analyze import Analysis, analyze
 from archsearch.build import DepthwiseConv2d, ElementDropout, Net, build
 from archsearch.checkpoint import Checkpoint, State
+from archsearch.common.page import plain
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, judge
 from archsearch.diagram import mermaid
-from archsearch.page import plain
-from archsearch.parse import from_json
 from archsearch.spec import Spec
 from archsearch.tables import verdict_page
 from archsearch.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source

@@ -17,17 +17,18 @@ from typing import IO
 import pytest
 import torch
 
-from archsearch import checkpoint, files
+from archsearch import checkpoint
 from archsearch.checkpoint import Checkpoint, State
+from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.errors import ArchsearchError, StudyError
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    files.write_text(path, "old")
+    atomic_files.write_text(path, "old")
 
     def fail() -> None:
-        with files.replacing(path) as temporary:
+        with atomic_files.replacing(path) as temporary:
             temporary.write_text("half")
             raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -42,7 +43,7 @@ def test_a_link_is_followed_not_replaced(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(folder / "a.txt")
     for text in ("where nothing was", "where something was"):
-        files.write_text(link, text)
+        atomic_files.write_text(link, text)
         assert link.is_symlink()
         assert (folder / "a.txt").read_text() == text
         assert list(folder.iterdir()) == [folder / "a.txt"]
@@ -52,7 +53,7 @@ def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
-        files.write_text(pipe, "through")
+        atomic_files.write_text(pipe, "through")
         try:
             assert reader.communicate(timeout=20)[0] == b"through"
         finally:
@@ -64,21 +65,21 @@ def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", [".", "..", "", "/"])
 def test_a_folder_is_not_replaced(path: str) -> None:
     with pytest.raises(ArchsearchError, match=r"is a folder: give a file in it"):
-        files.write_text(Path(path), "text")
+        atomic_files.write_text(Path(path), "text")
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(ArchsearchError, match="a: cannot be written: Too many levels of symbolic"):
-        files.write_text(tmp_path / "a", "text")
+        atomic_files.write_text(tmp_path / "a", "text")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_a_device_is_written_into_and_stays() -> None:
     before = Path("/dev/full").stat()
     with pytest.raises(ArchsearchError, match=r"^/dev/full: cannot be written: No space left"):
-        files.write_text(Path("/dev/full"), "text")
+        atomic_files.write_text(Path("/dev/full"), "text")
     after = Path("/dev/full").stat()
     assert stat.S_ISCHR(after.st_mode)
     assert after.st_ino == before.st_ino
@@ -87,33 +88,33 @@ def test_a_device_is_written_into_and_stays() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_a_full_disk() -> None:
     with pytest.raises(ArchsearchError, match="No space left on device"):
-        files.append_csv(Path("/dev/full"), ("a",), {"a": "b"})
+        csv_files.append_csv(Path("/dev/full"), ("a",), {"a": "b"})
 
 
 def test_a_line_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    files.append_csv(path, ("a", "b"), {"a": 1, "b": 2})
+    csv_files.append_csv(path, ("a", "b"), {"a": 1, "b": 2})
     with path.open("a") as file:
         file.write("3,")
-    files.append_csv(path, ("a", "b"), {"a": 5, "b": 6})
-    assert files.read_csv(path) == [{"a": "1", "b": "2"}, {"a": "5", "b": "6"}]
+    csv_files.append_csv(path, ("a", "b"), {"a": 5, "b": 6})
+    assert csv_files.read_csv(path) == [{"a": "1", "b": "2"}, {"a": "5", "b": "6"}]
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx"])
 def test_formulas_are_inert(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.csv"
-    files.write_csv(path, ("a",), [{"a": text}])
-    assert files.read_csv(path) == [{"a": f"'{text}"}]
+    csv_files.write_csv(path, ("a",), [{"a": text}])
+    assert csv_files.read_csv(path) == [{"a": f"'{text}"}]
 
 
 def test_negative_numbers_stay_numbers(tmp_path: Path) -> None:
-    files.write_csv(tmp_path / "a.csv", ("a",), [{"a": -1.5}])
-    assert files.read_csv(tmp_path / "a.csv") == [{"a": "-1.5"}]
+    csv_files.write_csv(tmp_path / "a.csv", ("a",), [{"a": -1.5}])
+    assert csv_files.read_csv(tmp_path / "a.csv") == [{"a": "-1.5"}]
 
 
 def test_a_second_process_is_kept_out_and_the_lock_dies_with_its_owner(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from archsearch.files import locked\n"
+        "import sys; from pathlib import Path; from archsearch.common.folder_lock import locked\n"
         f"with locked(Path({str(tmp_path)!r})): print('held', flush=True); sys.stdin.read()"
     )
     owner = subprocess.Popen(
@@ -124,13 +125,13 @@ def test_a_second_process_is_kept_out_and_the_lock_dies_with_its_owner(tmp_path:
         assert owner.stdout.readline() == b"held\n"
         with (
             pytest.raises(StudyError, match=f"process {owner.pid} is at work here"),
-            files.locked(tmp_path),
+            folder_lock.locked(tmp_path),
         ):
             pass
     finally:
         owner.kill()
         owner.communicate()
-    with files.locked(tmp_path):
+    with folder_lock.locked(tmp_path):
         pass
 
 
@@ -150,19 +151,19 @@ def test_a_look_at_who_holds_a_folder_keeps_nobody_out(
         flock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", flock_while_someone_looks)
-    with files.locked(tmp_path):
-        assert files.holder(tmp_path) == f"process {os.getpid()}"
+    with folder_lock.locked(tmp_path):
+        assert folder_lock.holder(tmp_path) == f"process {os.getpid()}"
     assert asked == 3
 
 
 def test_a_held_folder_is_refused_at_once(tmp_path: Path) -> None:
-    files.refuse_if_held(tmp_path)
+    folder_lock.refuse_if_held(tmp_path)
     with (
-        files.locked(tmp_path),
+        folder_lock.locked(tmp_path),
         pytest.raises(StudyError, match=f"process {os.getpid()} is at work here; wait for it or"),
     ):
-        files.refuse_if_held(tmp_path)
-    files.refuse_if_held(tmp_path)
+        folder_lock.refuse_if_held(tmp_path)
+    folder_lock.refuse_if_held(tmp_path)
 
 
 @contextmanager
@@ -177,8 +178,8 @@ def no_room() -> Iterator[None]:
 
 
 def test_a_lock_needs_no_room(tmp_path: Path) -> None:
-    with no_room(), files.locked(tmp_path):
-        assert files.holder(tmp_path) == "another process"
+    with no_room(), folder_lock.locked(tmp_path):
+        assert folder_lock.holder(tmp_path) == "another process"
 
 
 def test_a_checkpoint_without_room_is_told_with_its_cause(tmp_path: Path) -> None:
@@ -196,8 +197,8 @@ def test_what_writes_left_is_dropped_and_nothing_else(tmp_path: Path) -> None:
     left = [tmp_path / name for name in (".a.csv.7.tmp", "deep/.b.pt.77.tmp")]
     for path in (*kept, *left):
         path.touch()
-    assert files.drop_temporaries(tmp_path, 77) == left[1:]
-    assert files.drop_temporaries(tmp_path) == left[:1]
+    assert atomic_files.drop_temporaries(tmp_path, 77) == left[1:]
+    assert atomic_files.drop_temporaries(tmp_path) == left[:1]
     assert all(path.exists() for path in kept)
 
 
@@ -205,7 +206,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(ArchsearchError, match="cannot be written: Not a directory"),
-        files.locked(tmp_path / "file" / "study"),
+        folder_lock.locked(tmp_path / "file" / "study"),
     ):
         pass
 
@@ -215,7 +216,7 @@ def test_a_csv_that_is_too_large_is_not_read(
 ) -> None:
     path = tmp_path / "large.csv"
     path.write_text("a,b\n" + "1,2\n" * 100)
-    assert len(files.read_csv(path)) == 100
-    monkeypatch.setattr(files, "MAX_CSV_BYTES", 200)
+    assert len(csv_files.read_csv(path)) == 100
+    monkeypatch.setattr(csv_files, "MAX_CSV_BYTES", 200)
     with pytest.raises(ArchsearchError, match="larger than"):
-        files.read_csv(path)
+        csv_files.read_csv(path)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from torch import Tensor, nn
 
+from archsearch.common.parse import from_json
 from archsearch.from_module import import_module
 from archsearch.network import walk
-from archsearch.parse import from_json
 from archsearch.resolve import resolve
 from archsearch.spec import Spec
 from tests import modules as m

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.cli import main
-from archsearch.parse import from_json
+from archsearch.common.parse import from_json
 from archsearch.spec import Spec
 from tests.conftest import ROOT, Cli
 

@@ -12,9 +12,11 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from archsearch import files
 from archsearch.accounting import Accounting, share_of
 from archsearch.analyze import analyze
+from archsearch.common import csv_files
+from archsearch.common.page import plain
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
 from archsearch.edits import edits_of, knobs_of
@@ -23,8 +25,6 @@ from archsearch.events import Event, ReferenceEnded, Started
 from archsearch.gain import Gain, gain_of, gain_page
 from archsearch.mend import study_near
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.page import plain
-from archsearch.parse import from_json
 from archsearch.progress import SearchState
 from archsearch.propose import REFERENCE, FeasibleSampler, distributions
 from archsearch.results import Entry
@@ -96,7 +96,7 @@ def check_near(tmp_path: Path, config: Study) -> None:
         assert (spec_hash == analyze(space.base).spec_hash) <= (not edits)
         assert int(row["params"]) <= (config.constraints.max_params or 0)
     csv = tmp_path / "study" / "rejections.csv"
-    rejected = files.read_csv(csv) if csv.exists() else []  # of so few, none may be rejected
+    rejected = csv_files.read_csv(csv) if csv.exists() else []  # of so few, none may be rejected
     assert all(len(row["knobs"].split()) <= space.max_edits for row in rejected)
 
 
@@ -380,7 +380,7 @@ def test_a_whole_search_from_a_spec(cli: Cli, home: Path) -> None:
     assert "the best network (trial " in result.out
     assert "reference, the spec itself: " in result.err
     study = home / "studies" / "small-near"
-    board = files.read_csv(study / "leaderboard.csv")
+    board = csv_files.read_csv(study / "leaderboard.csv")
     assert len(board) == 2
     for row in board:
         spec = from_json(Spec, (study / row["spec_path"]).read_text(), "spec")

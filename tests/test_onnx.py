@@ -16,8 +16,8 @@ from archsearch import to_onnx
 from archsearch.analyze import Analysis, analyze
 from archsearch.build import build
 from archsearch.checkpoint import load_weights
+from archsearch.common.parse import from_json
 from archsearch.errors import ArchsearchError, CheckpointError
-from archsearch.parse import from_json
 from archsearch.spec import Spec
 from archsearch.to_onnx import SEED, onnx_model
 from tests.conftest import Cli

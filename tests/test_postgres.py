@@ -23,7 +23,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from postgres_server import Server, server, why_none
 
-from archsearch import files
+from archsearch.common import csv_files
 from archsearch.database import STORAGE_VARIABLE
 from archsearch.errors import StudyError
 from archsearch.events import DatabaseAway, DatabaseBack, Event, TrialEnded
@@ -351,7 +351,7 @@ def test_a_search_outlasts_its_database_and_its_password_is_nowhere(
     assert "paused: the database is away" in said
     assert "going on: the database is back" in said
     assert Counter(t.state for t in stored(database, "drill").trials)[TrialState.RUNNING] == 0
-    board = files.read_csv(study / "leaderboard.csv")
+    board = csv_files.read_csv(study / "leaderboard.csv")
     assert len({row["spec_hash"] for row in board}) == len(board) == 4
     assert any("spawn_main" in each for each in seen)
     assert any("OMP_NUM_THREADS" in each for each in seen)

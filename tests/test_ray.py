@@ -19,8 +19,8 @@ from drill import FINALISTS, STUDY, Drill, actors, archsearch
 from fault_drill import drilled
 from ray_nodes import Nodes
 
+from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
-from archsearch.files import read_csv
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom
 from archsearch.ray_cluster import Share
 from archsearch.ray_executor import RayCluster

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from archsearch import __version__, files
+from archsearch import __version__
+from archsearch.common import folder_lock
 from archsearch.ray_worker import _FRESH_S, RayWorker, _job_folder
 from archsearch.worker import Loading, Unusable
 from tests.test_deaths import JOB
@@ -25,7 +26,7 @@ def test_what_killed_actors_left_on_a_node_is_removed_and_nothing_else(
     names = ("dead", "begun", "alive", "fresh")
     dead, begun, alive, fresh = (tmp_path / f"archsearch-job-{name}" for name in names)
     for folder in (dead, alive):
-        with files.locked(folder):
+        with folder_lock.locked(folder):
             (folder / "checkpoint.pt").write_bytes(b"1")
     begun.mkdir()
     fresh.mkdir()
@@ -36,9 +37,9 @@ def test_what_killed_actors_left_on_a_node_is_removed_and_nothing_else(
     for path in set(tmp_path.iterdir()) - {fresh}:
         os.utime(path, (old, old))
     before = set(tmp_path.iterdir())
-    with files.locked(alive):
+    with folder_lock.locked(alive):
         with _job_folder() as mine:
-            assert files.holder(mine)
+            assert folder_lock.holder(mine)
             assert set(tmp_path.iterdir()) - {mine} == before - {dead, begun}
         assert not mine.exists()
     assert (theirs / "kept").exists()

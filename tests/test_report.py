@@ -22,11 +22,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from archsearch.common import csv_records
+from archsearch.common.interval import wilson
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints
-from archsearch.interval import wilson
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.parse import from_json
-from archsearch.report import records
 from archsearch.report.facts import Absent, Facts, read_facts
 from archsearch.report.figures import MAX_POINTS, search_curves, trade_off
 from archsearch.report.knobs import Importance, importance
@@ -426,10 +426,10 @@ def test_what_is_too_large_is_not_read(
     done = cli("report", study)
     assert (done.status, "more than 5,000 rows" in done.err) == (2, True)
     write_rows(study / "leaderboard.csv", board)
-    monkeypatch.setattr(records, "MAX_ROWS", 182)
+    monkeypatch.setattr(csv_records, "MAX_ROWS", 182)
     assert "more than 182 rows" in Reader(html(read_facts(study))).text  # of the rejections
     with (study / "leaderboard.csv").open("r+b") as file:
-        file.truncate(records.MAX_BYTES + 1)
+        file.truncate(csv_records.MAX_BYTES + 1)
     done = cli("report", study)
     assert (done.status, "larger than 64 MiB" in done.err) == (2, True)
 

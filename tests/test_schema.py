@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_json, from_mapping, from_toml
 from archsearch.constraints import Constraints
 from archsearch.errors import InputError
-from archsearch.parse import from_json, from_mapping, from_toml
 from archsearch.recipe import Recipe
 from archsearch.schemas import json_schema
 from archsearch.spec import Frozen, Spec

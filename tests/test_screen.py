@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, Violation, judge
 from archsearch.errors import InputError
-from archsearch.parse import from_json
 from archsearch.screen import MAX_TEXT, Screen
 from archsearch.spec import Spec
 from archsearch.totals import Totals

@@ -13,8 +13,8 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from archsearch import files
 from archsearch.analyze import analyze
+from archsearch.common import csv_files
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom, Report
@@ -104,7 +104,7 @@ def go(
 
 
 def rows(tmp_path: Path) -> list[dict[str, str]]:
-    return files.read_csv(tmp_path / "study" / "leaderboard.csv")
+    return csv_files.read_csv(tmp_path / "study" / "leaderboard.csv")
 
 
 def check_done(
@@ -337,7 +337,7 @@ def test_the_leaderboards_knobs_make_the_network_again(tmp_path: Path) -> None:
 
 def test_rejections_are_kept_with_their_rules(tmp_path: Path) -> None:
     go(tmp_path, 5)
-    found = files.read_csv(tmp_path / "study" / "rejections.csv")
+    found = csv_files.read_csv(tmp_path / "study" / "rejections.csv")
     assert [row["proposal"] for row in found] == [str(i + 1) for i in range(len(found))]
     limit = demo().constraints.max_macs
     for row in found:

@@ -22,7 +22,7 @@ from search_quality import (
 )
 from workers import Measured, rows_of
 
-from archsearch.files import read_csv
+from archsearch.common.csv_files import read_csv
 from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"

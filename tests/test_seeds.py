@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from archsearch.parse import from_json
+from archsearch.common.parse import from_json
 from archsearch.recipe import Recipe
 from tests.conftest import ROOT, Cli
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from archsearch.common.parse import from_toml
 from archsearch.errors import ArchsearchError, InputError
-from archsearch.parse import from_toml
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import RECIPE_NAMES, load_recipe
 from archsearch.study import Study, load_study

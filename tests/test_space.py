@@ -11,15 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch.analyze import analyze
+from archsearch.common.parse import from_toml
 from archsearch.constraints import Constraints
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.parse import from_toml
-from archsearch.propose import (
-    FeasibleSampler,
-    Rejection,
-    distributions,
-    screen,
-)
+from archsearch.propose import FeasibleSampler, Rejection, distributions, screen
 from archsearch.settings import filled
 from archsearch.space import BlockSpace, Space, knob_choices, spec_of
 from archsearch.study import Sampler, Study, load_study, shipped_studies, study_toml

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from archsearch import files
+from archsearch.common import folder_lock
 from archsearch.events import Event, Started
 from archsearch.progress import SearchState, sparkline
 from archsearch.status import status
@@ -64,7 +64,7 @@ def test_what_is_in_training_and_who_trains(tmp_path: Path, cli: Cli) -> None:
     assert started == [0, 1]
     study = tmp_path / "study"
     assert "nobody is at work" in cli("status", study).out
-    with files.locked(study):
+    with folder_lock.locked(study):
         shown = cli("status", study)
     assert shown.status == 0
     assert "process" in shown.out

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from archsearch.analyze import analyze
+from archsearch.common.csv_files import read_csv
+from archsearch.common.parse import from_json, from_toml
 from archsearch.constraints import Constraints, judge
-from archsearch.files import read_csv
-from archsearch.parse import from_json, from_toml
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
 from archsearch.spec import Spec

@@ -150,7 +150,7 @@ def test_bugs_are_told_in_a_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     def broken(_path: str) -> str:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("archsearch.parse.read_text", broken)
+    monkeypatch.setattr("archsearch.common.parse.read_text", broken)
     result = cli("validate", EVA8)
     assert result.status == 2
     assert result.err.startswith("error: a bug in archsearch: ZeroDivisionError: oops\n")
@@ -160,5 +160,5 @@ def test_interruption_has_its_own_status(cli: Cli, monkeypatch: pytest.MonkeyPat
     def interrupted(_path: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("archsearch.parse.read_text", interrupted)
+    monkeypatch.setattr("archsearch.common.parse.read_text", interrupted)
     assert cli("validate", EVA8).status == 130

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsearch.cli.options import TableOrJson
-from archsearch.cli.terminal import show
+from archsearch.common.console import show
 
 if TYPE_CHECKING:
     from archsearch.constraints import Constraints
@@ -55,13 +55,13 @@ def diagnose(
     Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
     from archsearch.analyze import analyze
+    from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.constraints import load_constraints
     from archsearch.diagnosis import diagnose as find
     from archsearch.diagnosis.fix import limit_edits
     from archsearch.diagnosis.histories import read_history
     from archsearch.diagnosis_view import diagnosis_data, diagnosis_page
     from archsearch.errors import ArchsearchError, InputError
-    from archsearch.parse import from_json, read_text, source_name
     from archsearch.shipped_recipes import load_recipe
     from archsearch.spec import Spec
 
@@ -134,7 +134,7 @@ def _write(folder: Path, mended: _Mended) -> None:
     Raises:
         ArchsearchError: one is there already.
     """
-    from archsearch import files
+    from archsearch.common import atomic_files
     from archsearch.errors import ArchsearchError, one_line
 
     texts = {"spec.json": mended.spec.model_dump_json(indent=2, exclude_unset=True)}
@@ -147,14 +147,14 @@ def _write(folder: Path, mended: _Mended) -> None:
             "give another folder"
         )
     for name, text in texts.items():
-        files.write_text(folder / name, text + "\n")
+        atomic_files.write_text(folder / name, text + "\n")
 
 
 def _tell(folder: Path, mended: _Mended) -> None:
     """Each edit with its reason, and what to do next, on standard error."""
+    from archsearch.common.page import plain
     from archsearch.diagnosis_view import edits_page
     from archsearch.errors import one_line
-    from archsearch.page import plain
 
     out, count = one_line(str(folder)), len(mended.edits)
     sys.stderr.write(f"{count} edit{'s' if count != 1 else ''}, written to {out}:\n")

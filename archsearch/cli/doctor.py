@@ -47,10 +47,10 @@ def _machine(data: Path | None) -> int:
     import torch
 
     from archsearch import __version__
+    from archsearch.common.machine import cores, physical_memory
     from archsearch.data import load
     from archsearch.device import choose
     from archsearch.errors import ArchsearchError
-    from archsearch.machine import cores, physical_memory
     from archsearch.workers import default_workers
 
     device = choose()

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsearch.cli.options import (
-    DataOption,
-    DeviceOption,
-    Precision,
-    TableOrJson,
-    open_trainer,
-)
-from archsearch.cli.terminal import show
+from archsearch.cli.options import DataOption, DeviceOption, Precision, TableOrJson, open_trainer
+from archsearch.common.console import show
 
 if TYPE_CHECKING:
     from archsearch.data import Images

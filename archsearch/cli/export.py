@@ -58,9 +58,9 @@ def export(
     Exit status: 0 written, 2 bad input or environment.
     """
     from archsearch.analyze import analyze
+    from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.constraints import load_constraints
     from archsearch.errors import InputError
-    from archsearch.parse import from_json, read_text, source_name
     from archsearch.spec import Spec
 
     if out is not None and _is_standard_output(out):
@@ -139,7 +139,7 @@ def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:
 
 
 def _write(content: bytes, out: Path | None) -> None:
-    from archsearch.files import replacing
+    from archsearch.common.atomic_files import replacing
 
     if out is None:
         sys.stdout.buffer.write(content)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsearch.cli import EXIT_BAD_INPUT
-from archsearch.cli.terminal import show
+from archsearch.common.console import show
 
 if TYPE_CHECKING:
     from archsearch.board import Board, Row

@@ -20,7 +20,7 @@ def report(
     Reads the folder's files; the study's database is not needed.
     Exit status: 0, or 2 where this is no study folder.
     """
-    from archsearch import files
+    from archsearch.common import atomic_files
     from archsearch.errors import ArchsearchError, one_line
 
     try:
@@ -33,7 +33,7 @@ def report(
 
     path = out or folder / "report.html"
     text = html(read_facts(folder))
-    files.write_text(path, text)
+    atomic_files.write_text(path, text)
     size = len(text.encode()) / 1e6
     sys.stdout.write(f"{one_line(str(path))}  {size:.1f} MB\n")
     raise typer.Exit(0)

@@ -163,7 +163,7 @@ def search(
 
 
 def _with(config: Study, changes: dict[str, Any]) -> Study:
-    from archsearch.parse import from_mapping
+    from archsearch.common.parse import from_mapping
     from archsearch.study import Study, sound
 
     if not changes:
@@ -175,10 +175,10 @@ def _with(config: Study, changes: dict[str, Any]) -> Study:
 
 def _near(config: Study, path: str, max_edits: int | None) -> Study:
     """The study with the neighbourhood of a spec instead of its own space."""
+    from archsearch.common.console import stderr_console
+    from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.errors import InputError, one_line
     from archsearch.mend import study_near
-    from archsearch.parse import from_json, read_text, source_name
-    from archsearch.progress import stderr_console
     from archsearch.settings import told
     from archsearch.spec import Spec
 
@@ -230,21 +230,21 @@ def _search(
     storage: str | None,
     executor_for: Callable[[Callable[[str], None]], AbstractContextManager[Executor]],
 ) -> int:
-    from archsearch import files
     from archsearch import search as driver
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.cli.leaderboard import print_leaderboard
-    from archsearch.cli.terminal import show
+    from archsearch.common import folder_lock
+    from archsearch.common.console import show, stderr_console
     from archsearch.gain import gain_page
     from archsearch.neighbourhood import Neighbourhood
-    from archsearch.progress import SearchState, search_progress, stderr_console
+    from archsearch.progress import SearchState, search_progress
     from archsearch.status import status
     from archsearch.storage import refuse_if_elsewhere
     from archsearch.study import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
     # Before workers are started, which takes seconds.
-    files.refuse_if_held(folder.path)
+    folder_lock.refuse_if_held(folder.path)
     refuse_if_elsewhere(folder, storage)
     console = stderr_console()
     state = SearchState(
@@ -314,9 +314,9 @@ def _executor(
 def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> int:
     import sys
 
-    from archsearch.cli.terminal import show
+    from archsearch.common.console import show
+    from archsearch.common.machine import threads_each
     from archsearch.errors import one_line
-    from archsearch.machine import threads_each
     from archsearch.progress import clock
     from archsearch.space_view import accounting_page
     from archsearch.study import study_toml

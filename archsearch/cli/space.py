@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from archsearch.cli.options import TableOrJson
-from archsearch.cli.terminal import show
+from archsearch.common.console import show
 
 
 def space(

@@ -21,7 +21,7 @@ def status(
     from rich.console import Console
     from rich.text import Text
 
-    from archsearch.cli.terminal import show
+    from archsearch.common.console import show
     from archsearch.database import database_url
     from archsearch.gain import gain_page
     from archsearch.status import status as read

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsearch.cli.options import (
-    DataOption,
-    Dataset,
-    DeviceOption,
-    PrecisionOption,
-    open_trainer,
-)
+from archsearch.cli.options import DataOption, Dataset, DeviceOption, PrecisionOption, open_trainer
 from archsearch.errors import one_line
 
 if TYPE_CHECKING:
@@ -56,11 +50,11 @@ def train(
     Exit status: 0 the target is reached, 1 it is not, 2 bad input, 130 interrupted.
     """
     from archsearch.analyze import analyze
+    from archsearch.common.folder_lock import locked
+    from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.constraints import Constraints, judge
     from archsearch.errors import InputError
-    from archsearch.files import locked
     from archsearch.jobs import Job
-    from archsearch.parse import from_json, read_text, source_name
     from archsearch.recipe import Recipe
     from archsearch.shipped_recipes import load_recipe
     from archsearch.spec import Spec
@@ -97,7 +91,7 @@ def _train(trainer: Trainer, job: Job) -> int:
     import json
     from dataclasses import asdict
 
-    from archsearch.files import write_text
+    from archsearch.common.atomic_files import write_text
     from archsearch.progress import train_progress
     from archsearch.results import Epoch
 

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from archsearch.cli.terminal import show
+from archsearch.common.console import show
 from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def validate_specs(
     for given, option in ((brief, "--brief"), (jobs > 1, "--jobs")):
         if given:
             raise ArchsearchError(f"{option} is for --format ndjson; add that, or leave it out")
+    from archsearch.common.parse import read_text, source_name
     from archsearch.constraints import verdict_on
-    from archsearch.parse import read_text, source_name
 
     printer = _Printer(output, explain=explain, several=len(specs) > 1)
     status = 0
@@ -92,14 +92,14 @@ class _Printer:
         if self._format == "table":
             self._table(verdict)
             return
-        from archsearch.parse import source_name
+        from archsearch.common.parse import source_name
         from archsearch.verdict_json import verdict_data
 
         self._objects.append(verdict_data(source_name(path), verdict))
 
     def invalid(self, path: str, error: ArchsearchError) -> None:
         if self._format != "table":
-            from archsearch.parse import source_name
+            from archsearch.common.parse import source_name
             from archsearch.verdict_json import invalid_data
 
             self._objects.append(invalid_data(source_name(path), error))

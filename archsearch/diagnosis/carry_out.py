@@ -7,8 +7,8 @@ from operator import itemgetter
 from typing import Any, get_args
 
 from archsearch import spec as s
+from archsearch.common.parse import from_mapping
 from archsearch.diagnosis.findings import Edit, Fields
-from archsearch.parse import from_mapping
 from archsearch.recipe import Recipe
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from archsearch import files
+from archsearch.common import csv_files
 from archsearch.diagnosis.findings import Finding
 from archsearch.errors import InputError, Problem, shown
 
@@ -55,7 +55,7 @@ def read_history(path: Path) -> tuple[Logged, ...]:
         ArchsearchError: it cannot be read.
         InputError: it is no such CSV.
     """
-    rows = files.read_csv(path)[:MAX_EPOCHS]
+    rows = csv_files.read_csv(path)[:MAX_EPOCHS]
     if not rows or not {"val_acc", "test_acc"} & rows[0].keys():
         message = "needs rows, and a column val_acc or test_acc (and train_acc, train_loss, lr)"
         raise InputError(str(path), [Problem("", "history", message)])

@@ -6,8 +6,8 @@ from math import prod
 
 from torch import nn
 
+from archsearch.common.parse import from_mapping
 from archsearch.from_module.folding import Piece, fold, without_idle_flattens
-from archsearch.parse import from_mapping
 from archsearch.spec import AvgPool, Flatten, GlobalAvgPool, MaxPool, Spec
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from archsearch.analyze import Analysis, analyze
+from archsearch.common.csv_records import read_rows
+from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line
-from archsearch.parse import from_json, read_text
 from archsearch.report.records import (
     MAX_TRIALS,
     EpochRow,
@@ -20,7 +21,6 @@ from archsearch.report.records import (
     Rejection,
     Row,
     Run,
-    read_rows,
 )
 from archsearch.spec import Spec
 from archsearch.study import Study, StudyFolder, load_study

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from archsearch.interval import wilson
+from archsearch.common.interval import wilson
 from archsearch.objective import pareto_front
 from archsearch.report.charts import (
     BLUE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from archsearch.interval import wilson
+from archsearch.common.interval import wilson
 from archsearch.objective import pareto_front
 from archsearch.report.charts import Chart
 from archsearch.report.facts import Absent, Facts

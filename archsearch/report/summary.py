@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from archsearch.common.interval import wilson
 from archsearch.constraints import active_rules
 from archsearch.errors import one_line
-from archsearch.interval import wilson
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.report.facts import Facts
 from archsearch.report.records import Row
-from archsearch.report.wording import (
-    HELD_OUT,
-    TEST_IMAGES,
-    field,
-    joined,
-    mark,
-    plural,
-    share,
-)
+from archsearch.report.wording import HELD_OUT, TEST_IMAGES, field, joined, mark, plural, share
 
 RULES = {
     "max_params": "at most {:,} parameters",

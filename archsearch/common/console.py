@@ -6,10 +6,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from archsearch.page import Grid, Line, Page, plain
+from archsearch.common.page import Grid, Line, Page, plain
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
 
 def show(page: Page) -> None:
@@ -39,3 +39,10 @@ def _rendered(part: Line | Grid) -> RenderableType:
         style = "bold" if number in part.bold else ""
         table.add_row(*(Text(cell, style) for cell in row))
     return table
+
+
+def stderr_console() -> Console:
+    """Everything but data goes to standard error."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)

@@ -1,0 +1,1 @@
+"""Parsing, files that survive crashes, the console, the machine; nothing of networks."""
