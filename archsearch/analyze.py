@@ -7,13 +7,13 @@ from functools import cached_property
 
 from archsearch.cautions import Caution, cautions
 from archsearch.grouping import STARTS_GROUP
-from archsearch.network import FeatureMap, Join, Network, Trunk
-from archsearch.ops import Pair
 from archsearch.pixels import Sights, follow
-from archsearch.resolve import resolve
 from archsearch.rows import Row, map_bytes, rows_of
-from archsearch.spec import Spec
-from archsearch.spec_hash import spec_hash
+from archsearch.spec.hash import spec_hash
+from archsearch.spec.models import Spec
+from archsearch.spec.network import FeatureMap, Join, Network, Trunk
+from archsearch.spec.ops import Pair
+from archsearch.spec.resolve import resolve
 from archsearch.totals import Totals, totals_of
 
 

@@ -11,7 +11,7 @@ from archsearch.analyze import Analysis
 from archsearch.constraints import Constraints
 from archsearch.leaderboard import analyze_trial
 from archsearch.propose import distributions, proposal
-from archsearch.results import axes
+from archsearch.spec.formatting import axes
 from archsearch.study import Study
 
 _KEEP_NOTHING = ("tpe", "random")

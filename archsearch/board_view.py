@@ -11,7 +11,7 @@ from archsearch.board import STUDY, Cell, Row, kind_of
 from archsearch.common import csv_files
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
-from archsearch.results import axes
+from archsearch.spec.formatting import axes
 
 _TITLES = {
     STUDY: "study",

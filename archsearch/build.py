@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archsearch import ops
-from archsearch.network import Join, Network, Trunk
+from archsearch.spec import ops
+from archsearch.spec.network import Join, Network, Trunk
 
 # N batch, C channels, H W pixels, K classes
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from archsearch import ops
-from archsearch.network import Join, Network, Node, Trunk, is_global_avg_pool
 from archsearch.pixels import Seen, Sights
 from archsearch.rows import Row
+from archsearch.spec import ops
+from archsearch.spec.network import Join, Network, Node, Trunk, is_global_avg_pool
 
 _BRANCH = re.compile(r"\.(body|branches)\.")
 

@@ -13,9 +13,9 @@ from archsearch.board import STUDY, Board, Cell, Row
 from archsearch.common.page import Grid, Line, Page
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, one_line, shown
-from archsearch.layer_diff import Change, differences
-from archsearch.results import axes
-from archsearch.spec import Spec
+from archsearch.spec.diff import Change, differences
+from archsearch.spec.formatting import axes
+from archsearch.spec.models import Spec
 
 IMAGES = {"cifar10": (5_000, 10_000), "shapes": (500, 1_000)}
 """How many images a data set's hold-out and its test have."""

@@ -13,7 +13,7 @@ from archsearch.analyze import Analysis, analyze
 from archsearch.cautions import Caution
 from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import InputError
-from archsearch.spec import Flag, Frozen, Spec, null_if_false
+from archsearch.spec.models import Flag, Frozen, Spec, null_if_false
 from archsearch.totals import Totals
 
 Whole = Annotated[int, Field(strict=True, ge=0)]

@@ -12,8 +12,7 @@ from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.fix import Applied
 from archsearch.diagnosis.rules import LEVELS, RULES, Level, Rule
 from archsearch.errors import one_line
-from archsearch.verdict_json import axes_data
-from archsearch.wording import axes_text
+from archsearch.spec.formatting import axes_data, axes_text
 
 _STYLES: dict[Level, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold"}
 _INDENT = "    "

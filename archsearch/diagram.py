@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from archsearch import ops
 from archsearch.analyze import Analysis
 from archsearch.errors import one_line
 from archsearch.grouping import Group, groups_of
-from archsearch.network import FeatureMap, Join, Network, Node, Trunk
-from archsearch.wording import axes_text, receptive_field_step, shape_text
+from archsearch.spec import ops
+from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
+from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk
 
 
 @dataclass(frozen=True, slots=True)

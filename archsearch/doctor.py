@@ -24,7 +24,7 @@ from archsearch.results import (
     write_history,
     write_leaderboard,
 )
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from archsearch import ops
-from archsearch import spec as s
 from archsearch.common.parse import from_mapping
+from archsearch.spec import models as s
+from archsearch.spec import ops
 
 Value = int | str
 Layers = tuple[s.Layer, ...]

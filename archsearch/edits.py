@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from archsearch import spec as s
 from archsearch.edited import CONVOLUTIONS, Changes, Setting, Value, edited
 from archsearch.errors import one_line
 from archsearch.layer_knobs import Choices, Knob, layer_knobs, sites
-from archsearch.resolve import resolve
+from archsearch.spec import models as s
+from archsearch.spec.resolve import resolve
 from archsearch.ties import Tie, around_layers, is_depthwise, ties
 
 NETWORK = "network"

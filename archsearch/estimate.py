@@ -13,9 +13,9 @@ import torch
 from archsearch.build import build
 from archsearch.draws import draw
 from archsearch.local import Trainer
-from archsearch.network import Network
 from archsearch.propose import screen
 from archsearch.recipe import Recipe
+from archsearch.spec.network import Network
 from archsearch.study import Study
 from archsearch.train import train
 

@@ -11,7 +11,8 @@ from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import REFERENCE
-from archsearch.results import Entry, axes
+from archsearch.results import Entry
+from archsearch.spec.formatting import axes
 from archsearch.study import Study
 
 

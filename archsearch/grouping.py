@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archsearch import ops
-from archsearch.network import Join, Node, Trunk
+from archsearch.spec import ops
+from archsearch.spec.network import Join, Node, Trunk
 
 STARTS_GROUP = (ops.Conv2d, ops.Pool2d, ops.GlobalAvgPool, ops.Linear, ops.SqueezeExcite)
 """Operations that a group always starts at."""

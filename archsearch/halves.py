@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from archsearch.space import BLOCKS
 from archsearch.space_table import BlockTable, Integers, SpaceTable
-from archsearch.spec import MAX_PIXELS
+from archsearch.spec.models import MAX_PIXELS
 
 MAX_LISTED = 6_000_000
 """Rows: the settings of one block on every map before it, and all halves together."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from archsearch.network import Network
 from archsearch.recipe import Recipe
 from archsearch.results import Epoch, Run
+from archsearch.spec.network import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from archsearch import ops
-from archsearch import spec as s
 from archsearch.edited import CONVOLUTIONS, Convolution, Value, ends_branch, lacks, strided_kernel
+from archsearch.spec import models as s
+from archsearch.spec import ops
 from archsearch.ties import Around
 
 Choices = dict[Value, str]

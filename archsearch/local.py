@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from archsearch import checkpoint, ops
+from archsearch import checkpoint
 from archsearch.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.build import build
@@ -21,9 +21,10 @@ from archsearch.data import Dataset, Images, holdout
 from archsearch.device import Device, lost, out_of_memory
 from archsearch.errors import CheckpointError, DeviceLostError, InputError, Problem, TrainingError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.network import Network
 from archsearch.recipe import recipe_hash
 from archsearch.results import Epoch, Run, write_history
+from archsearch.spec import ops
+from archsearch.spec.network import Network
 from archsearch.to_pytorch import pytorch_source
 from archsearch.train import evaluate, train
 

@@ -16,10 +16,10 @@ from archsearch.constraints import ActiveRules, Constraints, Violation, active_r
 from archsearch.edits import apply, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError, Problem, one_line
 from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
-from archsearch.resolve import resolve
 from archsearch.settings import needed
 from archsearch.space import Value
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
+from archsearch.spec.resolve import resolve
 from archsearch.study import Study, base_problems, study_toml
 from archsearch.totals import Totals
 

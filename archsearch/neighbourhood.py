@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from archsearch.spec import Frozen, Spec
+from archsearch.spec.models import Frozen, Spec
 
 MAX_EDITS = 6
 """Unless a study says otherwise."""

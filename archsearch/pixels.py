@@ -12,9 +12,9 @@ from functools import lru_cache, reduce
 from operator import or_
 from typing import NamedTuple
 
-from archsearch import ops
-from archsearch.network import FeatureMap, Join, Network, Node, Trunk, walk
-from archsearch.ops import Pair
+from archsearch.spec import ops
+from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk, walk
+from archsearch.spec.ops import Pair
 
 MAX_WORK = 4_000_000
 """Machine words of masks that are read before a network counts as too large to follow."""

@@ -33,7 +33,8 @@ from archsearch.events import (
     Trained,
     TrialEnded,
 )
-from archsearch.results import Entry, Epoch, axes
+from archsearch.results import Entry, Epoch
+from archsearch.spec.formatting import axes
 
 SHOWN_BEST = 5
 _BARS = "▁▂▃▄▅▆▇█"

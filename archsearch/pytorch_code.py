@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archsearch import ops
-from archsearch.ops import Pair
+from archsearch.spec import ops
+from archsearch.spec.ops import Pair
 
 HELPERS = {
     "Residual": '''

@@ -126,8 +126,3 @@ REJECTION_COLUMNS = (
     "macs",
     "knobs",
 )
-
-
-def axes(pair: tuple[int, int]) -> int | str:
-    """A (height, width) as a cell: one number where both agree."""
-    return pair[0] if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"

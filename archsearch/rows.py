@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from archsearch import ops
 from archsearch.grouping import Group, groups_of
-from archsearch.network import FeatureMap, Join, Network, Node, Trunk
-from archsearch.ops import Pair
 from archsearch.pixels import Seen, Sight, Sights
+from archsearch.spec import ops
+from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk
+from archsearch.spec.ops import Pair
 
 BYTES_PER_ACTIVATION = 4
 """fp32."""

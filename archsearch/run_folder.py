@@ -16,7 +16,7 @@ from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line
 from archsearch.recipe import Fraction, Recipe
 from archsearch.results import Epoch
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.train import target_reached
 
 _NEEDED = ("spec.json", "recipe.json", "run.json", "checkpoint.pt")

@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError, shown
 from archsearch.recipe import Recipe
-from archsearch.spec import Frozen, Spec
+from archsearch.spec.models import Frozen, Spec
 from archsearch.study import Study
 
 _MODELS: dict[str, type[Frozen]] = {

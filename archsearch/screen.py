@@ -16,13 +16,13 @@ from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from archsearch.bounds import MAX_LAYERS, MAX_NESTING, count_layers
 from archsearch.constraints import Constraints, Violation, active_rules, verdict_on, violations
 from archsearch.errors import InputError
-from archsearch.network import FeatureMap
-from archsearch.ops import Axis
-from archsearch.resolve import resolve_run
-from archsearch.spec import MAX_BLOCKS, Block, Output, Spec
+from archsearch.spec.models import MAX_BLOCKS, Block, Output, Spec
+from archsearch.spec.network import FeatureMap
+from archsearch.spec.ops import Axis
+from archsearch.spec.resolve import resolve_run
+from archsearch.spec.size_limits import MAX_LAYERS, MAX_NESTING, count_layers
 from archsearch.totals import Run, Totals, add_up, joined, measure
 
 MAX_REMEMBERED = 30_000

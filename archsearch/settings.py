@@ -13,7 +13,7 @@ from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import InputError, Problem, shown
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.space import Knobs, Space, Value
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.totals import Totals
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
-from archsearch.spec import ActivationKind, Frozen, Spec
+from archsearch.spec.models import ActivationKind, Frozen, Spec
 
 Entry = Literal["conv", "depthwise_separable"]
 Body = Literal[

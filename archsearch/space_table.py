@@ -16,9 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.network import FeatureMap
-from archsearch.ops import Axis
-from archsearch.resolve import image_of, resolve_run
 from archsearch.space import (
     BLOCKS,
     HEAD,
@@ -29,7 +26,10 @@ from archsearch.space import (
     entry_layer,
     knob_choices,
 )
-from archsearch.spec import Input, Output
+from archsearch.spec.models import Input, Output
+from archsearch.spec.network import FeatureMap
+from archsearch.spec.ops import Axis
+from archsearch.spec.resolve import image_of, resolve_run
 from archsearch.totals import Run, measure
 
 Integers = NDArray[np.int64]

@@ -21,7 +21,7 @@ from archsearch.recipe import Recipe
 from archsearch.settings import AnySpace, setting_problems
 from archsearch.shipped_recipes import NamedRecipe
 from archsearch.space import Space
-from archsearch.spec import Frozen, Input, Spec
+from archsearch.spec.models import Frozen, Input, Spec
 
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Several = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]

@@ -12,9 +12,9 @@ from archsearch.constraints import Constraints, active_rules
 from archsearch.draws import draw
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import MISFIT, screen
-from archsearch.resolve import resolve
 from archsearch.settings import AnySpace, knob_choices
 from archsearch.space import Knobs, Value
+from archsearch.spec.resolve import resolve
 
 _MOST_SAMPLES, _FEWEST_SAMPLES = 2_000, 50
 _MOST_LAYERS = 100_000

@@ -12,8 +12,9 @@ from archsearch.common import csv_files
 from archsearch.events import Rejected
 from archsearch.leaderboard import KnownRows, leaderboard
 from archsearch.propose import Rejection
-from archsearch.results import REJECTION_COLUMNS, Entry, axes, write_leaderboard
+from archsearch.results import REJECTION_COLUMNS, Entry, write_leaderboard
 from archsearch.settings import cell
+from archsearch.spec.formatting import axes
 from archsearch.study import Study, StudyFolder
 
 _ALWAYS_WRITTEN = 200

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from archsearch.schemas import field_docs
-from archsearch.spec import Frozen
+from archsearch.spec.models import Frozen
 from archsearch.study import Study
 
 _COLUMNS = 96

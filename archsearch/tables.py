@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from archsearch.common.page import Grid, Line, Page
 from archsearch.constraints import Verdict
 from archsearch.errors import one_line
-from archsearch.ops import Conv2d
 from archsearch.rows import Row
-from archsearch.wording import axes_text, receptive_field_step, shape_text
+from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
+from archsearch.spec.ops import Conv2d
 
 
 def verdict_page(verdict: Verdict, *, explain: bool = False) -> Page:

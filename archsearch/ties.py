@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from archsearch import spec as s
-from archsearch.network import FeatureMap, Join, Network, Node, Trunk
+from archsearch.spec import models as s
+from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk
 
 _IMAGE, _LOGITS = "image", "logits"
 """Widths that nobody may change."""

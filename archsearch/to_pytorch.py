@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from archsearch import ops
 from archsearch.analyze import Analysis
-from archsearch.network import FeatureMap, Join, Node, Trunk, walk
 from archsearch.pytorch_code import HELPERS, LOADER, code_of, symmetric
-from archsearch.wording import axes_text, receptive_field_step, shape_text
+from archsearch.spec import ops
+from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
+from archsearch.spec.network import FeatureMap, Join, Node, Trunk, walk
 
 INDENT = "    "
 MAX_IDENTIFIER = 40

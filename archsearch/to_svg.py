@@ -10,7 +10,7 @@ from archsearch.analyze import Analysis
 from archsearch.constraints import Constraints, active_rules, judge
 from archsearch.diagram import Box, Flow, Fork, Section, sections
 from archsearch.errors import one_line
-from archsearch.wording import axes_text, shape_text
+from archsearch.spec.formatting import axes_text, shape_text
 
 # All lengths are in pixels.
 CHARACTER = 7.3

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from archsearch import ops
-from archsearch.network import FeatureMap, Join, Network, Trunk, is_global_avg_pool, walk
-from archsearch.ops import Pair
+from archsearch.spec import ops
+from archsearch.spec.network import FeatureMap, Join, Network, Trunk, is_global_avg_pool, walk
+from archsearch.spec.ops import Pair
 
 
 class Totals(NamedTuple):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from archsearch.constraints import Verdict, Violation
 from archsearch.errors import InputError
-from archsearch.ops import Conv2d
 from archsearch.rows import Row
+from archsearch.spec.formatting import axes_data
+from archsearch.spec.ops import Conv2d
 from archsearch.totals import Totals
-
-Number = TypeVar("Number", int, float)
 
 
 def verdict_data(source: str, verdict: Verdict) -> dict[str, Any]:
@@ -95,8 +94,3 @@ def _seen_data(row: Row) -> dict[str, Any]:
         "blind_cells": seen.blind_cells if seen else None,
         "dead_weights": row.dead_weights if seen else None,
     }
-
-
-def axes_data(pair: tuple[Number, Number]) -> Number | list[Number]:
-    """One value where both axes agree, else [height, width]."""
-    return pair[0] if pair[0] == pair[1] else list(pair)

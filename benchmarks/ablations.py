@@ -32,7 +32,7 @@ from archsearch.jobs import Job
 from archsearch.local import Trainer
 from archsearch.recipe import Recipe
 from archsearch.results import Epoch
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 
 COLUMNS = ("variant", "seed", "epochs", "val_acc", "train_seconds", "device", "torch_version")
 

@@ -27,16 +27,16 @@ import numpy as np
 import peers
 import torch
 
-from archsearch import ops
 from archsearch.analyze import analyze
 from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, verdict_on
 from archsearch.device import choose
-from archsearch.network import Network
 from archsearch.screen import Screen
 from archsearch.space import Space, knob_choices, spec_data
 from archsearch.space_table import draw, look_up, tabulate
-from archsearch.spec import Spec
+from archsearch.spec import ops
+from archsearch.spec.models import Spec
+from archsearch.spec.network import Network
 
 SEED = 0
 SPECS = 300

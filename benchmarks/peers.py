@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from archsearch.build import DepthwiseConv2d, build
-from archsearch.network import Network
+from archsearch.spec.network import Network
 
 IMAGE = (3, 32, 32)
 

@@ -23,7 +23,7 @@ from archsearch.common.parse import from_json, read_text
 from archsearch.data import Dataset, Images, load
 from archsearch.errors import ArchsearchError
 from archsearch.recipe import Recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "studies"

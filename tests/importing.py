@@ -12,7 +12,7 @@ from torch import nn
 from archsearch.analyze import analyze
 from archsearch.errors import InputError, Problem
 from archsearch.from_module import import_module
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.strategies import Json
 
 RGB = (3, 12, 12)

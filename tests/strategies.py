@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from archsearch.errors import InputError
-from archsearch.resolve import resolve
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
+from archsearch.spec.resolve import resolve
 
 Json = dict[str, Any]
 

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from archsearch import ops
 from archsearch.analyze import analyze
 from archsearch.build import Net, SqueezeExcite, build
-from archsearch.network import Network
-from archsearch.spec import Spec
+from archsearch.spec import ops
+from archsearch.spec.models import Spec
+from archsearch.spec.network import Network
 from tests.oracle import extent, seen
 from tests.strategies import Json, examples, spec_of, specs
 

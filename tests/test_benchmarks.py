@@ -18,7 +18,7 @@ from torch import nn
 from archsearch.analyze import Analysis, analyze
 from archsearch.data import Images
 from archsearch.recipe import Augment, Cutout, Recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"

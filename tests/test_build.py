@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from archsearch import ops
 from archsearch.analyze import analyze
 from archsearch.build import _MODULES, DepthwiseConv2d, ElementDropout, build
 from archsearch.common.parse import from_json
-from archsearch.ops import MACS, PARAMS
-from archsearch.spec import Spec
+from archsearch.spec import ops
+from archsearch.spec.models import Spec
+from archsearch.spec.ops import MACS, PARAMS
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, spec_of
 

@@ -6,7 +6,7 @@ import pytest
 
 from archsearch import pixels
 from archsearch.analyze import analyze
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.strategies import HEADS, Json, spec_of
 
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch import data
-from archsearch import spec as s
 from archsearch.common.parse import from_json
 from archsearch.compare import IMAGES, standard_error
 from archsearch.edits import apply, knobs_of
-from archsearch.layer_diff import aligned, differences
+from archsearch.spec import models as s
+from archsearch.spec.diff import aligned, differences
 from tests import strategies
 from tests.conftest import ROOT, Cli
 from tests.test_leaderboard import CHANCE, OLD, OURS, by_hand

@@ -6,7 +6,7 @@ import pytest
 
 from archsearch.analyze import analyze
 from archsearch.constraints import RULES, Constraints, judge
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.strategies import Json
 
 

@@ -13,7 +13,7 @@ from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import Job, JobFailed
 from archsearch.recipe import Recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 
 SPEC = from_mapping(Spec, {
     "name": "small",

@@ -18,7 +18,7 @@ from archsearch.constraints import Constraints
 from archsearch.diagnosis.fix import fix_network, fix_recipe
 from archsearch.diagnosis.rules import RULES, Measured
 from archsearch.shipped_recipes import load_recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.conftest import ROOT, Cli
 
 STUDIES = ROOT / "studies"

@@ -13,7 +13,6 @@ from hypothesis import given
 from torch import nn
 from torch.nn import functional as F
 
-from archsearch import ops
 from archsearch.analyze import Analysis, analyze
 from archsearch.build import build
 from archsearch.common.parse import from_json
@@ -27,7 +26,8 @@ from archsearch.diagnosis.windows import inside_share
 from archsearch.errors import InputError
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
-from archsearch.spec import Spec
+from archsearch.spec import ops
+from archsearch.spec.models import Spec
 from tests.conftest import ROOT
 from tests.strategies import Json, examples, specs
 

@@ -10,15 +10,15 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 
-from archsearch import ops
 from archsearch.analyze import analyze
 from archsearch.constraints import Constraints
 from archsearch.diagram import boxes, mermaid, sections
 from archsearch.grouping import Group, groups_of
-from archsearch.network import Join, Network, Trunk
-from archsearch.spec import Spec
+from archsearch.spec import ops
+from archsearch.spec.formatting import axes_text, shape_text
+from archsearch.spec.models import Spec
+from archsearch.spec.network import Join, Network, Trunk
 from archsearch.to_svg import svg
-from archsearch.wording import axes_text, shape_text
 from tests.strategies import specs
 from tests.test_export import EVERYTHING, HOSTILE, NAMES, named
 

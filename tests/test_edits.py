@@ -21,12 +21,12 @@ from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.mend import mend, study_near
 from archsearch.neighbourhood import Neighbourhood
-from archsearch.network import Join
-from archsearch.ops import Conv2d
 from archsearch.schemas import json_schema
 from archsearch.settings import needed, told
 from archsearch.space import Knobs, Value
-from archsearch.spec import Conv, DepthwiseSeparable, Residual, Spec
+from archsearch.spec.models import Conv, DepthwiseSeparable, Residual, Spec
+from archsearch.spec.network import Join
+from archsearch.spec.ops import Conv2d
 from archsearch.study import Study, load_study, sound, study_toml
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, examples, spec_of, specs

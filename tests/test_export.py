@@ -28,7 +28,7 @@ from archsearch.common.page import plain
 from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, judge
 from archsearch.diagram import mermaid
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.tables import verdict_page
 from archsearch.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
 from archsearch.to_svg import svg

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from archsearch.common.parse import from_json
 from archsearch.from_module import import_module
-from archsearch.network import walk
-from archsearch.resolve import resolve
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
+from archsearch.spec.network import walk
+from archsearch.spec.resolve import resolve
 from tests import modules as m
 from tests.conftest import ROOT
 from tests.importing import CONV, GAP_LINEAR, RGB, hash_of, net, written

@@ -10,7 +10,7 @@ import pytest
 
 from archsearch.cli import main
 from archsearch.common.parse import from_json
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.conftest import ROOT, Cli
 
 MODELS = ROOT / "tests" / "modules.py"

@@ -13,7 +13,7 @@ from archsearch.build import Merge, Net, build
 from archsearch.data import load
 from archsearch.init import initialise, whitening
 from archsearch.recipe import Init
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.strategies import HEADS, spec_of
 
 

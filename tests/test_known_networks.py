@@ -12,7 +12,7 @@ from torch import nn
 from torchvision import models
 
 from archsearch.analyze import Analysis, analyze
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from tests.known_networks import (
     MOBILENET_WIDTHS_AND_STRIDES,
     alexnet,

@@ -21,7 +21,7 @@ from archsearch.errors import DeviceLostError, TrainingError
 from archsearch.jobs import Job, JobFailed
 from archsearch.local import InProcess, Trainer
 from archsearch.recipe import Recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.train import EVAL_BATCH, evaluate
 from tests.strategies import HEADS, spec_of
 

@@ -30,7 +30,7 @@ from archsearch.propose import REFERENCE, FeasibleSampler, distributions
 from archsearch.results import Entry
 from archsearch.settings import filled, needed, told
 from archsearch.space_view import accounting_page
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.status import status
 from archsearch.study import Sampler, Study, StudyFolder
 from archsearch.study_accounting import account_any

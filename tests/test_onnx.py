@@ -18,7 +18,7 @@ from archsearch.build import build
 from archsearch.checkpoint import load_weights
 from archsearch.common.parse import from_json
 from archsearch.errors import ArchsearchError, CheckpointError
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.to_onnx import SEED, onnx_model
 from tests.conftest import Cli
 from tests.test_export import EVA8, EVERYTHING, trained

@@ -14,8 +14,8 @@ from torch import nn
 from archsearch.analyze import analyze
 from archsearch.build import build
 from archsearch.errors import InputError
-from archsearch.ops import Axis
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
+from archsearch.spec.ops import Axis
 from tests.oracle2d import Step, follow
 from tests.strategies import HEADS, Json, examples, sizes, spec_of, specs
 

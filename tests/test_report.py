@@ -36,7 +36,7 @@ from archsearch.report.space_figures import rejections_by_rule, rejections_by_tr
 from archsearch.report.summary import RULES
 from archsearch.report.wording import HELD_OUT, TEST_IMAGES
 from archsearch.space import knob_choices
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.study import Study, study_toml
 from tests.conftest import ROOT, Cli
 

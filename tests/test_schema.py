@@ -22,7 +22,7 @@ from archsearch.constraints import Constraints
 from archsearch.errors import InputError
 from archsearch.recipe import Recipe
 from archsearch.schemas import json_schema
-from archsearch.spec import Frozen, Spec
+from archsearch.spec.models import Frozen, Spec
 from archsearch.study import Study, load_study, shipped_studies, study_toml
 from tests.conftest import ROOT, Cli
 from tests.strategies import Json, spec_of, specs

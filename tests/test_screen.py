@@ -14,7 +14,7 @@ from archsearch.common.parse import from_json
 from archsearch.constraints import Constraints, Violation, judge
 from archsearch.errors import InputError
 from archsearch.screen import MAX_TEXT, Screen
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.totals import Totals
 from tests.strategies import Json, examples, specs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.resolve import resolve
-from archsearch.spec import Spec
-from archsearch.spec_hash import spec_hash
+from archsearch.spec.hash import spec_hash
+from archsearch.spec.models import Spec
+from archsearch.spec.resolve import resolve
 from tests.strategies import HEADS, Json, spec_of
 
 

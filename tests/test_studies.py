@@ -13,7 +13,7 @@ from archsearch.common.parse import from_json, from_toml
 from archsearch.constraints import Constraints, judge
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.study import Study
 from tests.conftest import ROOT
 

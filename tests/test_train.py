@@ -26,7 +26,7 @@ from archsearch.recipe import (
     SmallFirst,
 )
 from archsearch.results import Epoch
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.train import check_loss, evaluate, train
 from tests.strategies import HEADS, spec_of
 

@@ -17,7 +17,7 @@ from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed
 from archsearch.recipe import Recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.worker import Place
 from archsearch.workers import Workers
 from tests import pretend_workers

@@ -24,7 +24,7 @@ from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, MoreRo
 from archsearch.local import InProcess, Trainer
 from archsearch.recipe import Recipe
 from archsearch.results import Epoch
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.worker import Place
 from archsearch.workers import Workers
 from tests.strategies import HEADS, spec_of

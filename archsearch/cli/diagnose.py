@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from archsearch.diagnosis import Diagnosis
     from archsearch.diagnosis.fix import Applied
     from archsearch.recipe import Recipe
-    from archsearch.spec import Spec
+    from archsearch.spec.models import Spec
 
 
 def diagnose(
@@ -63,7 +63,7 @@ def diagnose(
     from archsearch.diagnosis_view import diagnosis_data, diagnosis_page
     from archsearch.errors import ArchsearchError, InputError
     from archsearch.shipped_recipes import load_recipe
-    from archsearch.spec import Spec
+    from archsearch.spec.models import Spec
 
     if epochs is not None and (fix is None or recipe is None):
         raise ArchsearchError("--epochs is of the mended recipe: it needs --fix and --recipe")

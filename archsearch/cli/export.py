@@ -61,7 +61,7 @@ def export(
     from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.constraints import load_constraints
     from archsearch.errors import InputError
-    from archsearch.spec import Spec
+    from archsearch.spec.models import Spec
 
     if out is not None and _is_standard_output(out):
         out = None

@@ -20,7 +20,7 @@ from archsearch.errors import InputError, Problem, shown
 if TYPE_CHECKING:
     from torch import nn
 
-    from archsearch.spec import Spec
+    from archsearch.spec.models import Spec
 
 
 def import_(
@@ -75,7 +75,7 @@ def _shape(text: str, problems: list[Problem]) -> tuple[int, int, int]:
     """(C, H, W) from "C,H,W"."""
     from pydantic import ValidationError
 
-    from archsearch.spec import MAX_CHANNELS, MAX_PIXELS, Input
+    from archsearch.spec.models import MAX_CHANNELS, MAX_PIXELS, Input
 
     parts = text.split(",")
     try:

@@ -180,7 +180,7 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
     from archsearch.errors import InputError, one_line
     from archsearch.mend import study_near
     from archsearch.settings import told
-    from archsearch.spec import Spec
+    from archsearch.spec.models import Spec
 
     source = source_name(path)
     spec = from_json(Spec, read_text(path), source)

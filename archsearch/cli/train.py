@@ -57,7 +57,7 @@ def train(
     from archsearch.jobs import Job
     from archsearch.recipe import Recipe
     from archsearch.shipped_recipes import load_recipe
-    from archsearch.spec import Spec
+    from archsearch.spec.models import Spec
 
     parsed = from_json(Spec, read_text(spec), source_name(spec))
     how = load_recipe(recipe) if recipe else Recipe()

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import Any, get_args
 
-from archsearch import spec as s
 from archsearch.common.parse import from_mapping
 from archsearch.diagnosis.findings import Edit, Fields
 from archsearch.recipe import Recipe
+from archsearch.spec import models as s
 
 
 def told(base: object, edit: Edit) -> str:

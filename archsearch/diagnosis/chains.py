@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from archsearch import ops
-from archsearch import spec as s
 from archsearch.analyze import Analysis
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.paths import WEIGHTED, is_depthwise, is_nonlinear, is_one, links
-from archsearch.network import Join, Node, Trunk
-from archsearch.spec import ActivationKind
-from archsearch.wording import axes_text, shape_text
+from archsearch.spec import models as s
+from archsearch.spec import ops
+from archsearch.spec.formatting import axes_text, shape_text
+from archsearch.spec.models import ActivationKind
+from archsearch.spec.network import Join, Node, Trunk
 
 NEW_ACTIVATION: ActivationKind = "silu"
 """Where a network has none of its own; better than relu by studies/recipes."""

@@ -17,7 +17,7 @@ from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.mend import mend
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.recipe import Recipe
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 
 T = TypeVar("T", Spec, Recipe)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archsearch import ops
-from archsearch import spec as s
 from archsearch.analyze import Analysis
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
-from archsearch.network import Join, Node, Trunk, covers_map
+from archsearch.spec import models as s
+from archsearch.spec import ops
+from archsearch.spec.network import Join, Node, Trunk, covers_map
 
 _ON_LOGITS = {
     ops.Activation: (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archsearch import ops
-from archsearch.network import Join, Node, Trunk, walk
+from archsearch.spec import ops
+from archsearch.spec.network import Join, Node, Trunk, walk
 
 _NORMS = (ops.BatchNorm, ops.GroupNorm)
 WEIGHTED = (ops.Conv2d, ops.Linear)

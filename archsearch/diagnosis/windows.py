@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from archsearch import ops
 from archsearch.analyze import Analysis
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.diagnosis.paths import projections
 from archsearch.edited import CONVOLUTIONS, strided_kernel
-from archsearch.network import Node
 from archsearch.rows import Row
-from archsearch.wording import axes_text, shape_text
+from archsearch.spec import ops
+from archsearch.spec.formatting import axes_text, shape_text
+from archsearch.spec.network import Node
 
 MOSTLY_PADDING = 0.5
 """A kernel meets mostly padding where fewer of its taps fall inside of the map."""

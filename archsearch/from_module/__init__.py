@@ -24,7 +24,7 @@ from archsearch.from_module.sections import spec_of
 from archsearch.from_module.steps import Plain, Step
 from archsearch.from_module.traced import Traced, brief, trace
 from archsearch.from_module.translate import translate
-from archsearch.spec import Flatten, Spec
+from archsearch.spec.models import Flatten, Spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from archsearch import spec as s
 from archsearch.errors import Problem
 from archsearch.from_module.folding import Piece, fold
 from archsearch.from_module.gates import is_silu, squeeze_excite
@@ -24,6 +23,7 @@ from archsearch.from_module.steps import (
     Sum,
     Unknown,
 )
+from archsearch.spec import models as s
 
 _MISPLACED: dict[type, str] = {
     Chunks: "cuts the channels; name each piece, and join all of them",

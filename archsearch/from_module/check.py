@@ -12,7 +12,7 @@ from archsearch.analyze import Analysis
 from archsearch.build import DepthwiseConv2d, build
 from archsearch.errors import InputError, Problem
 from archsearch.from_module.traced import Traced, brief, noise, trace
-from archsearch.network import Network
+from archsearch.spec.network import Network
 
 TOLERANCE = 1e-8
 """Of the logits in double precision, relative to the largest."""

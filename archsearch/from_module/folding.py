@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from archsearch import spec as s
+from archsearch.spec import models as s
 
 
 @dataclass(frozen=True, slots=True)

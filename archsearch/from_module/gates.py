@@ -6,9 +6,9 @@ from math import prod
 
 from torch import nn
 
-from archsearch import spec as s
 from archsearch.from_module.folding import Piece
 from archsearch.from_module.steps import Plain, Step
+from archsearch.spec import models as s
 
 
 def is_silu(product: Step) -> bool:

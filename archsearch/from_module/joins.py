@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from archsearch import spec as s
 from archsearch.from_module.calls import Call, InexpressibleError
 from archsearch.from_module.steps import Chunks, Concat, Op, Pad, Part, Plain, Product, Step, Sum
+from archsearch.spec import models as s
 
 
 def reshape(call: Call) -> Step:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from archsearch import ops
-from archsearch import spec as s
 from archsearch.from_module.calls import Call, InexpressibleError
 from archsearch.from_module.steps import Pad, Step
 from archsearch.from_module.traced import EvalFlag
-from archsearch.ops import Pair
+from archsearch.spec import models as s
+from archsearch.spec import ops
+from archsearch.spec.ops import Pair
 
 EPS = 1e-5
 MOMENTUM = 0.1

@@ -8,7 +8,7 @@ from torch import nn
 
 from archsearch.common.parse import from_mapping
 from archsearch.from_module.folding import Piece, fold, without_idle_flattens
-from archsearch.spec import AvgPool, Flatten, GlobalAvgPool, MaxPool, Spec
+from archsearch.spec.models import AvgPool, Flatten, GlobalAvgPool, MaxPool, Spec
 
 
 def spec_of(

@@ -7,9 +7,9 @@ from typing import Literal
 
 from torch import nn
 
-from archsearch import spec as s
 from archsearch.from_module.traced import Where
-from archsearch.ops import Pair
+from archsearch.spec import models as s
+from archsearch.spec.ops import Pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from archsearch.report.records import (
     Row,
     Run,
 )
-from archsearch.spec import Spec
+from archsearch.spec.models import Spec
 from archsearch.study import Study, StudyFolder, load_study
 
 MAX_FINAL_RUNS = 20

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from archsearch.analyze import Analysis
 from archsearch.errors import one_line
-from archsearch.ops import Conv2d
 from archsearch.report.answers import answers
 from archsearch.report.facts import Absent, Facts, Finalist
 from archsearch.report.markup import Html, element
 from archsearch.report.sections import Cell, Column, absent, scroller, table
 from archsearch.report.wording import field, mark, plural, share
 from archsearch.rows import Row
+from archsearch.spec.formatting import axes_text, shape_text
+from archsearch.spec.ops import Conv2d
 from archsearch.to_svg import svg
-from archsearch.wording import axes_text, shape_text
 
 MAX_LAYERS = 500
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)

@@ -12,7 +12,7 @@ from archsearch.report.facts import Absent, Facts
 from archsearch.report.markup import Html, element, joined
 from archsearch.report.records import Row
 from archsearch.report.wording import TEST_IMAGES, field, made_on, mark
-from archsearch.wording import axes_text
+from archsearch.spec.formatting import axes_text
 
 MAX_ROWS = 2_000
 """Of the leaderboard; the CSV has all."""

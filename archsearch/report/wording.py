@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from archsearch.report.records import Row
-from archsearch.wording import axes_text
+from archsearch.spec.formatting import axes_text
 
 TEST_IMAGES: Mapping[str, int] = {"cifar10": 10_000, "shapes": 1_000}
 HELD_OUT: Mapping[str, int] = {"cifar10": 5_000, "shapes": 500}

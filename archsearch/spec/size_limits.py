@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from archsearch import spec as s
 from archsearch.errors import Problem
+from archsearch.spec import models as s
 
 MAX_LAYERS = 2_000
 MAX_NESTING = 24

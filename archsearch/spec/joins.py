@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from archsearch.errors import Problem
-from archsearch.network import FeatureMap
-from archsearch.ops import Axis
+from archsearch.spec.network import FeatureMap
+from archsearch.spec.ops import Axis
 
 Merge = Literal["add", "concat"]
 

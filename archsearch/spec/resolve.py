@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-from archsearch import ops
-from archsearch import spec as s
-from archsearch.bounds import count_layers, size_problems
 from archsearch.errors import InputError, Problem
-from archsearch.joins import join_maps, join_problems
-from archsearch.network import FeatureMap, Join, Network, Node, Trail, Trunk, covers_map
-from archsearch.ops import Axis, Pair
+from archsearch.spec import models as s
+from archsearch.spec import ops
+from archsearch.spec.joins import join_maps, join_problems
+from archsearch.spec.network import FeatureMap, Join, Network, Node, Trail, Trunk, covers_map
+from archsearch.spec.ops import Axis, Pair
+from archsearch.spec.size_limits import count_layers, size_problems
 
 MAX_FEATURES = 10**9
 """Bounds what concatenation can add up to, as a field of a spec is bounded by itself."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from archsearch import ops
-from archsearch.ops import Axis, Pair
-from archsearch.spec import DropoutKind, Spec
+from archsearch.spec import ops
+from archsearch.spec.models import DropoutKind, Spec
+from archsearch.spec.ops import Axis, Pair
 
 
 class FeatureMap(NamedTuple):

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from archsearch import spec as s
 from archsearch.errors import one_line
+from archsearch.spec import models as s
 
 _INSERTED, _OTHER_OP, _DIFFERENT, _A_FIELD = 1.0, 1.7, 0.5, 0.1
 """What steps of an alignment cost: a layer that one list has more; another kind in its place; the

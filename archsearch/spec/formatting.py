@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from archsearch.network import FeatureMap
-from archsearch.ops import Axis, Conv2d, Pair, Pool2d, extent
+from typing import TypeVar
+
+from archsearch.spec.network import FeatureMap
+from archsearch.spec.ops import Axis, Conv2d, Pair, Pool2d, extent
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -56,3 +58,16 @@ def _step(window: Conv2d | Pool2d | None, axis: int, before: Axis, after: Axis) 
         span = extent(kernel, window.dilation[axis])
         note = f"  ({kernel}x dilated by {window.dilation[axis]} spans {span})"
     return f"{before.rf} + ({span} - 1) * {before.jump} = {after.rf}{note}"
+
+
+def axes(pair: tuple[int, int]) -> int | str:
+    """A (height, width) as a cell: one number where both agree."""
+    return pair[0] if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+Number = TypeVar("Number", int, float)
+
+
+def axes_data(pair: tuple[Number, Number]) -> Number | list[Number]:
+    """One value where both axes agree, else [height, width]."""
+    return pair[0] if pair[0] == pair[1] else list(pair)

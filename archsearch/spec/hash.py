@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from archsearch import ops
-from archsearch.network import Join, Network, Node, Trunk, is_global_avg_pool
-from archsearch.ops import Pair
+from archsearch.spec import ops
+from archsearch.spec.network import Join, Network, Node, Trunk, is_global_avg_pool
+from archsearch.spec.ops import Pair
 
 
 def spec_hash(network: Network) -> str:
