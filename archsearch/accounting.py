@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsearch.analysis.constraints import RULES, ActiveRules, Constraints, active_rules
 from archsearch.common.interval import wilson
-from archsearch.constraints import RULES, ActiveRules, Constraints, active_rules
 from archsearch.halves import Halves, TooLargeError, count, halve, quantiles
 from archsearch.space import BLOCKS, Space, Value, knob_choices
 from archsearch.space_table import Booleans, Columns, draw, look_up, tabulate

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
-from archsearch.analyze import Analysis
-from archsearch.constraints import Constraints
+from archsearch.analysis.analyze import Analysis
+from archsearch.analysis.constraints import Constraints
 from archsearch.leaderboard import analyze_trial
 from archsearch.propose import distributions, proposal
 from archsearch.spec.formatting import axes

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.events import FinalEnded, ReferenceEnded, Started
 from archsearch.jobs import Job, JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name

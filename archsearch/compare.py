@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.board import STUDY, Board, Cell, Row
 from archsearch.common.page import Grid, Line, Page
 from archsearch.common.parse import from_json, read_text

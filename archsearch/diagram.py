@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
+from archsearch.analysis.layer_table import Group, groups_of
 from archsearch.errors import one_line
-from archsearch.grouping import Group, groups_of
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
 from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk

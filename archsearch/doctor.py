@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch import checkpoint
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.common.parse import from_json, from_toml, read_text
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsearch.accounting import Accounting
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.propose import Rejection
 from archsearch.results import Entry, Epoch
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import optuna
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
 from archsearch.neighbourhood import Neighbourhood

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.objective import pareto_front, score, seconds_to
 from archsearch.propose import distributions
 from archsearch.results import Entry, Epoch, Run

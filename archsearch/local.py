@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from archsearch import checkpoint
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.build import build
 from archsearch.common import atomic_files

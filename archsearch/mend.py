@@ -10,9 +10,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import (
+    ActiveRules,
+    Constraints,
+    Violation,
+    active_rules,
+    violations,
+)
+from archsearch.analysis.totals import Totals
 from archsearch.common.parse import MAX_BYTES
-from archsearch.constraints import ActiveRules, Constraints, Violation, active_rules, violations
 from archsearch.edits import apply, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError, Problem, one_line
 from archsearch.neighbourhood import MAX_EDITS, Neighbourhood
@@ -21,7 +28,6 @@ from archsearch.space import Value
 from archsearch.spec.models import Spec
 from archsearch.spec.resolve import resolve
 from archsearch.study import Study, base_problems, study_toml
-from archsearch.totals import Totals
 
 _KEPT = 12
 """Settings that are gone on from, of each number of edits."""

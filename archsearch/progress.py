@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.verdict_view import network_figures
 from archsearch.common.console import stderr_console
 from archsearch.common.machine import load
 from archsearch.events import (
@@ -34,7 +34,6 @@ from archsearch.events import (
     TrialEnded,
 )
 from archsearch.results import Entry, Epoch
-from archsearch.spec.formatting import axes
 
 SHOWN_BEST = 5
 _BARS = "▁▂▃▄▅▆▇█"
@@ -348,14 +347,6 @@ def train_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]
         yield lambda epoch: progress.update(
             task, completed=epoch.epoch, description=epoch_figures(epoch)
         )
-
-
-def network_figures(analysis: Analysis) -> str:
-    """A network's figures on one line."""
-    return (
-        f"{analysis.spec_hash[:12]}: {analysis.params:,} params, "
-        f"RF {axes(analysis.receptive_field)}, {analysis.macs / 1e6:.1f}M MACs"
-    )
 
 
 def epoch_figures(epoch: Epoch) -> str:

@@ -15,8 +15,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from archsearch.analyze import analyze
-from archsearch.constraints import Constraints, Verdict, judge
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints, Verdict, judge
 from archsearch.draws import draw, trimmed
 from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.neighbourhood import Neighbourhood

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from archsearch import checkpoint
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.checkpoint import Checkpoint
 from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line

@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from archsearch.constraints import Constraints
+from archsearch.analysis.constraints import Constraints
 from archsearch.errors import ArchsearchError, shown
 from archsearch.recipe import Recipe
 from archsearch.spec.models import Frozen, Spec

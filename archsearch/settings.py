@@ -8,13 +8,13 @@ from typing import Annotated
 from pydantic import Discriminator, Tag
 
 from archsearch import space
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.totals import Totals
 from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import InputError, Problem, shown
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.space import Knobs, Space, Value
 from archsearch.spec.models import Spec
-from archsearch.totals import Totals
 
 
 def _kind(value: object) -> str:

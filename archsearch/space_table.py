@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from archsearch.analysis.totals import Run, measure
 from archsearch.space import (
     BLOCKS,
     HEAD,
@@ -30,7 +31,6 @@ from archsearch.spec.models import Input, Output
 from archsearch.spec.network import FeatureMap
 from archsearch.spec.ops import Axis
 from archsearch.spec.resolve import image_of, resolve_run
-from archsearch.totals import Run, measure
 
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]

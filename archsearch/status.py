@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from archsearch.analysis.verdict_view import network_figures
 from archsearch.common import csv_files, folder_lock
 from archsearch.common.parse import from_toml, read_text
 from archsearch.database import STORAGE_VARIABLE
@@ -23,7 +24,7 @@ from archsearch.leaderboard import (
     is_whole,
     leaderboard,
 )
-from archsearch.progress import InFlight, SearchState, best_of, network_figures
+from archsearch.progress import InFlight, SearchState, best_of
 from archsearch.results import Entry
 from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
 from archsearch.study import Study, StudyFolder

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, Field, StrictInt
 
+from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml, read_text
-from archsearch.constraints import Constraints
 from archsearch.edits import knobs_of
 from archsearch.errors import ArchsearchError, InputError, Problem
 from archsearch.neighbourhood import MAX_KNOBS, Neighbourhood

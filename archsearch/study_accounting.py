@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsearch.accounting import FIGURES, FRACTIONS, Accounting, Share, account, share_of
-from archsearch.constraints import Constraints, active_rules
+from archsearch.analysis.constraints import Constraints, active_rules
 from archsearch.draws import draw
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import MISFIT, screen

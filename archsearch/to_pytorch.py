@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.pytorch_code import HELPERS, LOADER, code_of, symmetric
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text

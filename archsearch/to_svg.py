@@ -6,8 +6,8 @@ import textwrap
 import unicodedata
 from html import escape
 
-from archsearch.analyze import Analysis
-from archsearch.constraints import Constraints, active_rules, judge
+from archsearch.analysis.analyze import Analysis
+from archsearch.analysis.constraints import Constraints, active_rules, judge
 from archsearch.diagram import Box, Flow, Fork, Section, sections
 from archsearch.errors import one_line
 from archsearch.spec.formatting import axes_text, shape_text

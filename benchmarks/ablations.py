@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from ablation_sets import SETS, AblationSet
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.common.parse import from_json
 from archsearch.data import load
 from archsearch.device import choose

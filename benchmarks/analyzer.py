@@ -27,11 +27,11 @@ import numpy as np
 import peers
 import torch
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.cached_totals import Screen
+from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints, verdict_on
 from archsearch.device import choose
-from archsearch.screen import Screen
 from archsearch.space import Space, knob_choices, spec_data
 from archsearch.space_table import draw, look_up, tabulate
 from archsearch.spec import ops

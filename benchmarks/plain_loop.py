@@ -20,7 +20,7 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.data import Images
 from archsearch.errors import ArchsearchError
 from archsearch.recipe import Augment, Recipe

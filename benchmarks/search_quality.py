@@ -25,7 +25,7 @@ from scipy import stats
 from timed_training import as_markdown, table
 
 from archsearch.accounting import share_of
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
 from archsearch.report.facts import Absent, read_facts

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.parse import from_json, read_text
 from archsearch.data import Dataset, Images, load
 from archsearch.errors import ArchsearchError

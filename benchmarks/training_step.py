@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.build import DepthwiseConv2d, build
 from archsearch.device import choose, keep_freed_memory
 from archsearch.space import spec_of

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.errors import InputError, Problem
 from archsearch.from_module import import_module
 from archsearch.spec.models import Spec

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from archsearch import accounting, halves
 from archsearch.accounting import FRACTIONS, Accounting, account, advice, share_of
-from archsearch.analyze import analyze
-from archsearch.constraints import RULES, Constraints, judge
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import RULES, Constraints, judge
+from archsearch.analysis.totals import Totals
 from archsearch.space import BlockSpace, Knobs, Space, Value, knob_choices, spec_of
 from archsearch.space_table import CHUNK, draw, look_up, tabulate
 from archsearch.study import Study, study_toml
-from archsearch.totals import Totals
 from tests.conftest import Cli
 
 NO_LIMITS = Constraints(**dict.fromkeys(Constraints.model_fields))

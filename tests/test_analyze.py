@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.build import Net, SqueezeExcite, build
 from archsearch.spec import ops
 from archsearch.spec.models import Spec

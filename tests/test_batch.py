@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from archsearch import batch
-from archsearch.batch import Line, judge_lines, lines_of
+from archsearch.analysis import batch
+from archsearch.analysis.batch import Line, judge_lines, lines_of
+from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import MAX_BYTES
-from archsearch.constraints import Constraints
 from archsearch.errors import ArchsearchError
 from tests.conftest import ROOT, Cli
 

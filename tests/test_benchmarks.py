@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.data import Images
 from archsearch.recipe import Augment, Cutout, Recipe
 from archsearch.spec.models import Spec

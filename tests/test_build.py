@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.build import _MODULES, DepthwiseConv2d, ElementDropout, build
 from archsearch.common.parse import from_json
 from archsearch.spec import ops

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch import pixels
-from archsearch.analyze import analyze
+from archsearch.analysis import pixel_coverage
+from archsearch.analysis.analyze import analyze
 from archsearch.spec.models import Spec
 from tests.strategies import HEADS, Json, spec_of
 
@@ -83,7 +83,7 @@ def test_an_ordinary_network_is_not_cautioned() -> None:
 
 def test_a_network_too_large_to_follow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = [conv(dilation=2), conv(dilation=2)]
-    monkeypatch.setattr(pixels, "MAX_WORK", 10)
+    monkeypatch.setattr(pixel_coverage, "MAX_WORK", 10)
     assert told(*layers) == [("not-followed", "")]
     spec = Spec.model_validate(spec_of([layers], HEADS[1], 32, 32))
     assert analyze(spec).clipped is None
@@ -93,7 +93,7 @@ def test_a_network_too_large_to_follow_says_so(monkeypatch: pytest.MonkeyPatch) 
 def test_too_many_different_fields_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     two = branches([conv(kernel=1, padding=2)], [conv(kernel=3, padding=3)])
     assert ("not-followed", "") not in told(two)
-    monkeypatch.setattr(pixels, "MAX_FIELDS", 1)
+    monkeypatch.setattr(pixel_coverage, "MAX_FIELDS", 1)
     assert ("not-followed", "") in told(two)
 
 

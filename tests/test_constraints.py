@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from archsearch.analyze import analyze
-from archsearch.constraints import RULES, Constraints, judge
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import RULES, Constraints, judge
 from archsearch.spec.models import Spec
 from tests.strategies import Json
 

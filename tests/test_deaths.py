@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.common.parse import from_mapping
 from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError

@@ -12,9 +12,9 @@ import pytest
 from ablation_sets import SETS
 from ablations import rows, table
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints
 from archsearch.diagnosis.fix import fix_network, fix_recipe
 from archsearch.diagnosis.rules import RULES, Measured
 from archsearch.shipped_recipes import load_recipe

@@ -13,10 +13,10 @@ from hypothesis import given
 from torch import nn
 from torch.nn import functional as F
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.analysis.constraints import Constraints, judge
 from archsearch.build import build
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints, judge
 from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
 from archsearch.diagnosis.carry_out import edited
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 
-from archsearch.analyze import analyze
-from archsearch.constraints import Constraints
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints
+from archsearch.analysis.layer_table import Group, groups_of
 from archsearch.diagram import boxes, mermaid, sections
-from archsearch.grouping import Group, groups_of
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.models import Spec

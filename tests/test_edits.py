@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common import csv_files
 from archsearch.common.parse import from_json, from_toml
-from archsearch.constraints import Constraints, judge
 from archsearch.draws import draw, trimmed
 from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from torch import nn, optim
 
 from archsearch import checkpoint
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.analysis.constraints import Constraints, judge
+from archsearch.analysis.verdict_view import verdict_page
 from archsearch.build import DepthwiseConv2d, ElementDropout, Net, build
 from archsearch.checkpoint import Checkpoint, State
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints, judge
 from archsearch.diagram import mermaid
 from archsearch.spec.models import Spec
-from archsearch.tables import verdict_page
 from archsearch.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
 from archsearch.to_svg import svg
 from tests.conftest import ROOT, Cli

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.build import build
 from archsearch.from_module import import_module
 from tests.importing import RGB, net, problems_of

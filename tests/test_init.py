@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.augment import normalised, statistics
 from archsearch.build import Merge, Net, build
 from archsearch.data import load

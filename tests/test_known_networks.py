@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.spec.models import Spec
 from tests.known_networks import (
     MOBILENET_WIDTHS_AND_STRIDES,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from archsearch import local
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.data import load
 from archsearch.device import Device

@@ -13,11 +13,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
 from archsearch.accounting import Accounting, share_of
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common import csv_files
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints, judge
 from archsearch.doctor import examine
 from archsearch.edits import edits_of, knobs_of
 from archsearch.errors import HopelessSpaceError, StudyError

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from archsearch import to_onnx
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.build import build
 from archsearch.checkpoint import load_weights
 from archsearch.common.parse import from_json

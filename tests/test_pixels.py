@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.build import build
 from archsearch.errors import InputError
 from archsearch.spec.models import Spec

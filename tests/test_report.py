@@ -22,10 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from archsearch.analysis.constraints import Constraints
 from archsearch.common import csv_records
 from archsearch.common.interval import wilson
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.report.facts import Absent, Facts, read_facts
 from archsearch.report.figures import MAX_POINTS, search_curves, trade_off

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_json, from_mapping, from_toml
-from archsearch.constraints import Constraints
 from archsearch.errors import InputError
 from archsearch.recipe import Recipe
 from archsearch.schemas import json_schema

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.cached_totals import MAX_TEXT, Screen
+from archsearch.analysis.constraints import Constraints, Violation, judge
+from archsearch.analysis.totals import Totals
 from archsearch.common.parse import from_json
-from archsearch.constraints import Constraints, Violation, judge
 from archsearch.errors import InputError
-from archsearch.screen import MAX_TEXT, Screen
 from archsearch.spec.models import Spec
-from archsearch.totals import Totals
 from tests.strategies import Json, examples, specs
 
 CONV: Json = {"op": "conv", "out_channels": 10}
@@ -187,7 +187,7 @@ def test_a_depthwise_and_a_pointwise_convolution_in_different_blocks_are_separab
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archsearch.screen.MAX_REMEMBERED", 5)
+    monkeypatch.setattr("archsearch.analysis.cached_totals.MAX_REMEMBERED", 5)
     screen = Screen(Constraints())
     for width in range(10, 400, 10):
         assert isinstance(screened(screen, spec({**CONV, "out_channels": width}, CONV)), tuple)

@@ -13,7 +13,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.common import csv_files
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml
-from archsearch.constraints import Constraints
 from archsearch.errors import HopelessSpaceError, InputError
 from archsearch.propose import FeasibleSampler, Rejection, distributions, screen
 from archsearch.settings import filled

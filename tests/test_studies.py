@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common.csv_files import read_csv
 from archsearch.common.parse import from_json, from_toml
-from archsearch.constraints import Constraints, judge
 from archsearch.recipe import Recipe
 from archsearch.shipped_recipes import load_recipe
 from archsearch.spec.models import Spec

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.augment import statistics
 from archsearch.build import Net, build
 from archsearch.data import Images, holdout, load

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archsearch import worker_process, workers
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed

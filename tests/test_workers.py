@@ -15,7 +15,7 @@ import pytest
 import torch
 from drill import alive
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.data import load
 from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.device import choose

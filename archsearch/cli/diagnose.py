@@ -14,7 +14,7 @@ from archsearch.cli.options import TableOrJson
 from archsearch.common.console import show
 
 if TYPE_CHECKING:
-    from archsearch.constraints import Constraints
+    from archsearch.analysis.constraints import Constraints
     from archsearch.diagnosis import Diagnosis
     from archsearch.diagnosis.fix import Applied
     from archsearch.recipe import Recipe
@@ -54,9 +54,9 @@ def diagnose(
 
     Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
-    from archsearch.analyze import analyze
+    from archsearch.analysis.analyze import analyze
+    from archsearch.analysis.constraints import load_constraints
     from archsearch.common.parse import from_json, read_text, source_name
-    from archsearch.constraints import load_constraints
     from archsearch.diagnosis import diagnose as find
     from archsearch.diagnosis.fix import limit_edits
     from archsearch.diagnosis.histories import read_history

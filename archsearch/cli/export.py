@@ -13,8 +13,8 @@ import typer
 from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
-    from archsearch.analyze import Analysis
-    from archsearch.constraints import Constraints
+    from archsearch.analysis.analyze import Analysis
+    from archsearch.analysis.constraints import Constraints
 
 STDOUT = 1
 ONNX_NEEDS = ("onnx", "onnxscript")
@@ -57,9 +57,9 @@ def export(
 
     Exit status: 0 written, 2 bad input or environment.
     """
-    from archsearch.analyze import analyze
+    from archsearch.analysis.analyze import analyze
+    from archsearch.analysis.constraints import load_constraints
     from archsearch.common.parse import from_json, read_text, source_name
-    from archsearch.constraints import load_constraints
     from archsearch.errors import InputError
     from archsearch.spec.models import Spec
 

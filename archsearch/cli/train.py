@@ -49,10 +49,10 @@ def train(
     same command again to go on after an interruption.
     Exit status: 0 the target is reached, 1 it is not, 2 bad input, 130 interrupted.
     """
-    from archsearch.analyze import analyze
+    from archsearch.analysis.analyze import analyze
+    from archsearch.analysis.constraints import Constraints, judge
     from archsearch.common.folder_lock import locked
     from archsearch.common.parse import from_json, read_text, source_name
-    from archsearch.constraints import Constraints, judge
     from archsearch.errors import InputError
     from archsearch.jobs import Job
     from archsearch.recipe import Recipe

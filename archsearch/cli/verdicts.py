@@ -10,7 +10,7 @@ from archsearch.common.console import show
 from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
-    from archsearch.constraints import Constraints, Verdict
+    from archsearch.analysis.constraints import Constraints, Verdict
 
 Output = Literal["table", "json", "ndjson"]
 
@@ -39,8 +39,8 @@ def validate_specs(
     for given, option in ((brief, "--brief"), (jobs > 1, "--jobs")):
         if given:
             raise ArchsearchError(f"{option} is for --format ndjson; add that, or leave it out")
+    from archsearch.analysis.constraints import verdict_on
     from archsearch.common.parse import read_text, source_name
-    from archsearch.constraints import verdict_on
 
     printer = _Printer(output, explain=explain, several=len(specs) > 1)
     status = 0
@@ -62,7 +62,7 @@ def _lines(paths: list[str], limits: Constraints, *, brief: bool, jobs: int) -> 
     """Verdicts line by line as they come; the exit status."""
     from itertools import chain
 
-    from archsearch.batch import judge_lines, lines_of
+    from archsearch.analysis.batch import judge_lines, lines_of
 
     status = 0
     for judged in judge_lines(chain(*map(lines_of, paths)), limits, brief=brief, jobs=jobs):
@@ -74,7 +74,7 @@ def _lines(paths: list[str], limits: Constraints, *, brief: bool, jobs: int) -> 
 
 
 def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Constraints:
-    from archsearch.constraints import load_constraints
+    from archsearch.analysis.constraints import load_constraints
 
     limits = load_constraints(path)
     given = {"max_params": max_params, "min_receptive_field": min_rf}
@@ -92,15 +92,15 @@ class _Printer:
         if self._format == "table":
             self._table(verdict)
             return
+        from archsearch.analysis.verdict_view import verdict_data
         from archsearch.common.parse import source_name
-        from archsearch.verdict_json import verdict_data
 
         self._objects.append(verdict_data(source_name(path), verdict))
 
     def invalid(self, path: str, error: ArchsearchError) -> None:
         if self._format != "table":
+            from archsearch.analysis.verdict_view import invalid_data
             from archsearch.common.parse import source_name
-            from archsearch.verdict_json import invalid_data
 
             self._objects.append(invalid_data(source_name(path), error))
 
@@ -111,6 +111,6 @@ class _Printer:
         sys.stdout.flush()
 
     def _table(self, verdict: Verdict) -> None:
-        from archsearch.tables import verdict_page
+        from archsearch.analysis.verdict_view import verdict_page
 
         show(verdict_page(verdict, explain=self._explain))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from archsearch.analyze import Analysis
-from archsearch.cautions import Caution
-from archsearch.constraints import Constraints, active_rules, violations
+from archsearch.analysis.analyze import Analysis
+from archsearch.analysis.constraints import Constraints, active_rules, violations
+from archsearch.analysis.warnings import Caution
 from archsearch.diagnosis import chains, head, recipes, windows
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.histories import Logged, history_findings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.paths import WEIGHTED, is_depthwise, is_nonlinear, is_one, links

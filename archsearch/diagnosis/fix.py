@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from archsearch.analyze import analyze
-from archsearch.constraints import Constraints, Violation, active_rules, violations
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints, Violation, active_rules, violations
 from archsearch.diagnosis import level_of, network_findings, recipe_findings
 from archsearch.diagnosis.carry_out import changed, edited, told
 from archsearch.diagnosis.findings import Edit, Fields, Finding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.spec import models as s

@@ -15,7 +15,7 @@ from math import prod
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archsearch.analyze import analyze
+from archsearch.analysis.analyze import analyze
 from archsearch.errors import InputError, Problem
 from archsearch.from_module.branches import Structure
 from archsearch.from_module.calls import listed, told

@@ -8,7 +8,7 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.build import DepthwiseConv2d, build
 from archsearch.errors import InputError, Problem
 from archsearch.from_module.traced import Traced, brief, noise, trace

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-from archsearch.analyze import Analysis, analyze
+from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.csv_records import read_rows
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line

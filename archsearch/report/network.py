@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
+from archsearch.analysis.layer_table import Row
 from archsearch.errors import one_line
 from archsearch.report.answers import answers
 from archsearch.report.facts import Absent, Facts, Finalist
 from archsearch.report.markup import Html, element
 from archsearch.report.sections import Cell, Column, absent, scroller, table
 from archsearch.report.wording import field, mark, plural, share
-from archsearch.rows import Row
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.ops import Conv2d
 from archsearch.to_svg import svg

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from archsearch.analyze import Analysis
+from archsearch.analysis.analyze import Analysis
 from archsearch.report.charts import (
     BLUE,
     SERIES,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from archsearch.analysis.constraints import active_rules
 from archsearch.common.interval import wilson
-from archsearch.constraints import active_rules
 from archsearch.errors import one_line
 from archsearch.neighbourhood import Neighbourhood
 from archsearch.report.facts import Facts

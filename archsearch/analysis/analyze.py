@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from archsearch.cautions import Caution, cautions
-from archsearch.grouping import STARTS_GROUP
-from archsearch.pixels import Sights, follow
-from archsearch.rows import Row, map_bytes, rows_of
+from archsearch.analysis.layer_table import STARTS_GROUP, Row, map_bytes, rows_of
+from archsearch.analysis.pixel_coverage import Sights, follow
+from archsearch.analysis.totals import Totals, totals_of
+from archsearch.analysis.warnings import Caution, cautions
 from archsearch.spec.hash import spec_hash
 from archsearch.spec.models import Spec
 from archsearch.spec.network import FeatureMap, Join, Network, Trunk
 from archsearch.spec.ops import Pair
 from archsearch.spec.resolve import resolve
-from archsearch.totals import Totals, totals_of
 
 
 @dataclass(frozen=True)

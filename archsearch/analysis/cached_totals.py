@@ -16,14 +16,20 @@ from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from archsearch.constraints import Constraints, Violation, active_rules, verdict_on, violations
+from archsearch.analysis.constraints import (
+    Constraints,
+    Violation,
+    active_rules,
+    verdict_on,
+    violations,
+)
+from archsearch.analysis.totals import Run, Totals, add_up, joined, measure
 from archsearch.errors import InputError
 from archsearch.spec.models import MAX_BLOCKS, Block, Output, Spec
 from archsearch.spec.network import FeatureMap
 from archsearch.spec.ops import Axis
 from archsearch.spec.resolve import resolve_run
 from archsearch.spec.size_limits import MAX_LAYERS, MAX_NESTING, count_layers
-from archsearch.totals import Run, Totals, add_up, joined, measure
 
 MAX_REMEMBERED = 30_000
 """Lists, layers and what they add, each; then all is forgotten."""

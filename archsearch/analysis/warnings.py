@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from archsearch.pixels import Seen, Sights
-from archsearch.rows import Row
+from archsearch.analysis.layer_table import Row
+from archsearch.analysis.pixel_coverage import Seen, Sights
 from archsearch.spec import ops
 from archsearch.spec.network import Join, Network, Node, Trunk, is_global_avg_pool
 

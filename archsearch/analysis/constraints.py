@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
-from archsearch.analyze import Analysis, analyze
-from archsearch.cautions import Caution
+from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.analysis.totals import Totals
+from archsearch.analysis.warnings import Caution
 from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import InputError
 from archsearch.spec.models import Flag, Frozen, Spec, null_if_false
-from archsearch.totals import Totals
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
 Off = BeforeValidator(null_if_false, json_schema_input_type=Whole | Literal[False] | None)

@@ -21,11 +21,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import BinaryIO
 
+from archsearch.analysis.cached_totals import Screen
+from archsearch.analysis.constraints import Constraints, verdict_on
+from archsearch.analysis.verdict_view import invalid_data, totals_data, verdict_data
 from archsearch.common.parse import MAX_BYTES, decoded, source_name, unreadable
-from archsearch.constraints import Constraints, verdict_on
 from archsearch.errors import ArchsearchError
-from archsearch.screen import Screen
-from archsearch.verdict_json import invalid_data, totals_data, verdict_data
 
 LINES_A_TASK = 64
 TASKS_AHEAD = 4

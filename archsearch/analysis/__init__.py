@@ -1,0 +1,1 @@
+"""All that is known of a network without building it; limits and verdicts."""
