@@ -12,9 +12,9 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.events import FinalEnded, ReferenceEnded, Started
 from archsearch.jobs import Job, JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name
-from archsearch.neighbourhood import Neighbourhood
 from archsearch.propose import REFERENCE, taken_hashes
 from archsearch.results import Entry, Epoch, Run
+from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study import Study, StudyFolder
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from archsearch.build import build
-from archsearch.draws import draw
 from archsearch.local import Trainer
-from archsearch.propose import screen
 from archsearch.recipe import Recipe
+from archsearch.space.judge import screen
+from archsearch.space.sampling import draw
 from archsearch.spec.network import Network
 from archsearch.study import Study
 from archsearch.train import train

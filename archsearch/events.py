@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archsearch.accounting import Accounting
 from archsearch.analysis.analyze import Analysis
 from archsearch.propose import Rejection
 from archsearch.results import Entry, Epoch
+from archsearch.space.counting.account import Accounting
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.objective import pareto_front, score, seconds_to
 from archsearch.propose import distributions
 from archsearch.results import Entry, Epoch, Run
-from archsearch.settings import cell, filled, spec_of, told
+from archsearch.space.settings import cell, filled, spec_of, told
 from archsearch.spec.formatting import axes
 from archsearch.study import Study, StudyFolder
 

@@ -15,21 +15,19 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from archsearch.analysis.analyze import analyze
-from archsearch.analysis.constraints import Constraints, Verdict, judge
-from archsearch.draws import draw, trimmed
-from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.neighbourhood import Neighbourhood
-from archsearch.settings import AnySpace, filled, knob_choices, needed, spec_of
-from archsearch.space import Knobs, Value
+from archsearch.analysis.constraints import Constraints, Verdict
+from archsearch.errors import HopelessSpaceError
+from archsearch.space.four_blocks import Knobs, Value
+from archsearch.space.judge import screen
+from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.space.sampling import draw, trimmed
+from archsearch.space.settings import AnySpace, filled, knob_choices, needed
 from archsearch.study import Sampler
 
 REFERENCE = "reference"
 """The study attribute with the result of the spec that the search started from."""
 DUPLICATE = "duplicate"
 """The rule that a proposal breaks when its network was trained, or is being trained, already."""
-MISFIT = "shapes"
-"""The rule that a proposal breaks when its shapes do not fit together."""
 _MAX_SECONDS = 120
 _GP_TRIES = 5
 
@@ -59,17 +57,6 @@ def _distribution(choices: tuple[Value, ...]) -> BaseDistribution:
     if len(numbers) == len(choices) and len(gaps) == 1 and (gap := gaps.pop()) > 0:
         return IntDistribution(numbers[0], numbers[-1], step=gap)
     return CategoricalDistribution(choices)
-
-
-def screen(
-    space: AnySpace, knobs: Knobs, constraints: Constraints, name: str
-) -> tuple[Verdict | None, list[str]]:
-    """What the analyzer says of a setting, and which rules it breaks."""
-    try:
-        verdict = judge(analyze(spec_of(space, knobs, name)), constraints)
-    except InputError:
-        return None, [MISFIT]
-    return verdict, [violation.rule for violation in verdict.violations]
 
 
 @dataclass

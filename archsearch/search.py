@@ -12,7 +12,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from archsearch.accounting import advice
 from archsearch.ask import ask
 from archsearch.closing import Closing, closings
 from archsearch.common import atomic_files, folder_lock
@@ -23,10 +22,13 @@ from archsearch.leaderboard import ASKED, CLOSING, curves
 from archsearch.objective import score
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting
-from archsearch.propose import FeasibleSampler, distributions, screen, taken_hashes
+from archsearch.propose import FeasibleSampler, distributions, taken_hashes
 from archsearch.results import Entry, Epoch
-from archsearch.settings import filled
 from archsearch.sole_writer import SoleWriter
+from archsearch.space.counting.account import advice
+from archsearch.space.counting.near import account_any
+from archsearch.space.judge import screen
+from archsearch.space.settings import filled
 from archsearch.storage import (
     connected,
     note_elsewhere,
@@ -35,7 +37,6 @@ from archsearch.storage import (
     storage_errors,
 )
 from archsearch.study import Study, StudyFolder, study_toml
-from archsearch.study_accounting import account_any
 from archsearch.study_records import Board, Rejections
 
 MAX_FAILURES_IN_A_ROW = 10

@@ -13,14 +13,14 @@ from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml, read_text
-from archsearch.edits import knobs_of
 from archsearch.errors import ArchsearchError, InputError, Problem
-from archsearch.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.objective import ObjectiveName
 from archsearch.recipe import Recipe
-from archsearch.settings import AnySpace, setting_problems
 from archsearch.shipped_recipes import NamedRecipe
-from archsearch.space import Space
+from archsearch.space.edits.knobs import knobs_of
+from archsearch.space.four_blocks import Space
+from archsearch.space.neighbourhood import MAX_KNOBS, Neighbourhood
+from archsearch.space.settings import AnySpace, setting_problems
 from archsearch.spec.models import Frozen, Input, Spec
 
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]

@@ -13,7 +13,7 @@ from archsearch.events import Rejected
 from archsearch.leaderboard import KnownRows, leaderboard
 from archsearch.propose import Rejection
 from archsearch.results import REJECTION_COLUMNS, Entry, write_leaderboard
-from archsearch.settings import cell
+from archsearch.space.settings import cell
 from archsearch.spec.formatting import axes
 from archsearch.study import Study, StudyFolder
 

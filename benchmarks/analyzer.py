@@ -32,8 +32,8 @@ from archsearch.analysis.cached_totals import Screen
 from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.common.parse import from_json
 from archsearch.device import choose
-from archsearch.space import Space, knob_choices, spec_data
-from archsearch.space_table import draw, look_up, tabulate
+from archsearch.space.counting.lookup import draw, look_up, tabulate
+from archsearch.space.four_blocks import Space, knob_choices, spec_data
 from archsearch.spec import ops
 from archsearch.spec.models import Spec
 from archsearch.spec.network import Network

@@ -24,13 +24,13 @@ from optuna.pruners import BasePruner, MedianPruner, PercentilePruner
 from scipy import stats
 from timed_training import as_markdown, table
 
-from archsearch.accounting import share_of
 from archsearch.analysis.analyze import analyze
 from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
 from archsearch.report.facts import Absent, read_facts
 from archsearch.report.knobs import importance
-from archsearch.settings import filled, spec_of
+from archsearch.space.counting.account import share_of
+from archsearch.space.settings import filled, spec_of
 from archsearch.study import Study, StudyFolder, load_study
 
 RESAMPLES = 10_000

@@ -15,13 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsearch import accounting, halves
-from archsearch.accounting import FRACTIONS, Accounting, account, advice, share_of
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import RULES, Constraints, judge
 from archsearch.analysis.totals import Totals
-from archsearch.space import BlockSpace, Knobs, Space, Value, knob_choices, spec_of
-from archsearch.space_table import CHUNK, draw, look_up, tabulate
+from archsearch.space.counting import account as accounting
+from archsearch.space.counting import half_spaces
+from archsearch.space.counting.account import FRACTIONS, Accounting, account, advice, share_of
+from archsearch.space.counting.lookup import CHUNK, draw, look_up, tabulate
+from archsearch.space.four_blocks import BlockSpace, Knobs, Space, Value, knob_choices, spec_of
 from archsearch.study import Study, study_toml
 from tests.conftest import Cli
 
@@ -145,7 +146,7 @@ def test_a_space_too_large_to_list_is_sampled_with_an_interval(
     few = {"width": (32, 64), "body": ("conv", "residual_depthwise_separable"), "depth": (0, 1, 2)}
     space = Space(block2=BlockSpace(**few), block3=BlockSpace(**few), block4=BlockSpace(**few))
     counted = account(space, Constraints())
-    monkeypatch.setattr(halves, "MAX_LISTED", 10)
+    monkeypatch.setattr(half_spaces, "MAX_LISTED", 10)
     sampled = account(space, Constraints())
     assert counted.exact
     assert not sampled.exact
@@ -181,7 +182,7 @@ def test_a_sample_without_hits_proves_nothing() -> None:
 
 
 def test_a_count_whose_histogram_is_too_large_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(halves, "MAX_CELLS", 10)
+    monkeypatch.setattr(half_spaces, "MAX_CELLS", 10)
     assert not account(Space(), Constraints()).exact
 
 

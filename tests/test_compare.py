@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from archsearch import data
 from archsearch.common.parse import from_json
 from archsearch.compare import IMAGES, standard_error
-from archsearch.edits import apply, knobs_of
+from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.spec import models as s
 from archsearch.spec.diff import aligned, differences
 from tests import strategies

@@ -16,18 +16,19 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common import csv_files
 from archsearch.common.parse import from_json, from_toml
-from archsearch.draws import draw, trimmed
-from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.mend import mend, study_near
-from archsearch.neighbourhood import Neighbourhood
 from archsearch.schemas import json_schema
-from archsearch.settings import needed, told
-from archsearch.space import Knobs, Value
+from archsearch.space.edits.knobs import apply, edits_of, knobs_of
+from archsearch.space.four_blocks import Knobs, Value
+from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.space.repair import mend
+from archsearch.space.sampling import draw, trimmed
+from archsearch.space.settings import needed, told
 from archsearch.spec.models import Conv, DepthwiseSeparable, Residual, Spec
 from archsearch.spec.network import Join
 from archsearch.spec.ops import Conv2d
 from archsearch.study import Study, load_study, sound, study_toml
+from archsearch.study_near import study_near
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, examples, spec_of, specs
 
@@ -444,8 +445,8 @@ def test_settings_that_fit_no_network_are_looked_at_too(monkeypatch: pytest.Monk
 
     spec = plain(8, 8, 8)
     layers = sum(1 for _ in analyze(spec).network.nodes())
-    monkeypatch.setattr("archsearch.mend._totals", fits_not)
-    monkeypatch.setattr("archsearch.mend._MOST_LAYERS", 20 * layers)
+    monkeypatch.setattr("archsearch.space.repair._totals", fits_not)
+    monkeypatch.setattr("archsearch.space.repair._MOST_LAYERS", 20 * layers)
     with pytest.raises(HopelessSpaceError):
         mend(Neighbourhood(base=spec), Constraints())
     assert len(tried) == 20
@@ -528,10 +529,10 @@ def test_a_spec_too_large_for_a_study_file_is_refused_at_once(
     """Second direction: the study file of one that is not refused is read again."""
     spec, study = seed("era-s9"), load_study("cifar10-200k")
     written = len(study_toml(study_near(study, spec)).encode())
-    monkeypatch.setattr("archsearch.mend.MAX_BYTES", written + (1 << 14))
+    monkeypatch.setattr("archsearch.study_near.MAX_BYTES", written + (1 << 14))
     assert len(study_toml(study_near(study, spec))) <= written
-    monkeypatch.setattr("archsearch.mend.MAX_BYTES", written)
-    monkeypatch.delattr("archsearch.mend.mend")  # half a minute, of a large one
+    monkeypatch.setattr("archsearch.study_near.MAX_BYTES", written)
+    monkeypatch.delattr("archsearch.study_near.mend")  # half a minute, of a large one
     with pytest.raises(InputError, match=r"of about \d+ KiB, and at most \d+ KiB.*shorten"):
         study_near(study, spec)
 

@@ -12,28 +12,28 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
-from archsearch.accounting import Accounting, share_of
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common import csv_files
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
 from archsearch.doctor import examine
-from archsearch.edits import edits_of, knobs_of
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, ReferenceEnded, Started
 from archsearch.gain import Gain, gain_of, gain_page
-from archsearch.mend import study_near
-from archsearch.neighbourhood import Neighbourhood
 from archsearch.progress import SearchState
 from archsearch.propose import REFERENCE, FeasibleSampler, distributions
 from archsearch.results import Entry
-from archsearch.settings import filled, needed, told
-from archsearch.space_view import accounting_page
+from archsearch.space.counting.account import Accounting, share_of
+from archsearch.space.counting.near import account_any
+from archsearch.space.counting.view import accounting_page
+from archsearch.space.edits.knobs import edits_of, knobs_of
+from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.space.settings import filled, needed, told
 from archsearch.spec.models import Spec
 from archsearch.status import status
 from archsearch.study import Sampler, Study, StudyFolder
-from archsearch.study_accounting import account_any
+from archsearch.study_near import study_near
 from tests.conftest import ROOT, Cli
 from tests.strategies import Json
 from tests.test_search import Killed, Pretend, accuracy, check_done, demo, go, rows

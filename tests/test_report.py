@@ -26,7 +26,6 @@ from archsearch.analysis.constraints import Constraints
 from archsearch.common import csv_records
 from archsearch.common.interval import wilson
 from archsearch.common.parse import from_json
-from archsearch.neighbourhood import Neighbourhood
 from archsearch.report.facts import Absent, Facts, read_facts
 from archsearch.report.figures import MAX_POINTS, search_curves, trade_off
 from archsearch.report.knobs import Importance, importance
@@ -35,7 +34,8 @@ from archsearch.report.page import html
 from archsearch.report.space_figures import rejections_by_rule, rejections_by_trial
 from archsearch.report.summary import RULES
 from archsearch.report.wording import HELD_OUT, TEST_IMAGES
-from archsearch.space import knob_choices
+from archsearch.space.four_blocks import knob_choices
+from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.models import Spec
 from archsearch.study import Study, study_toml
 from tests.conftest import ROOT, Cli

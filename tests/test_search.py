@@ -20,8 +20,8 @@ from archsearch.events import Event, Trained
 from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom, Report
 from archsearch.results import Entry, Epoch, Run
 from archsearch.search import search
-from archsearch.settings import filled, knob_choices, spec_of
-from archsearch.space import BlockSpace, Space
+from archsearch.space.four_blocks import BlockSpace, Space
+from archsearch.space.settings import filled, knob_choices, spec_of
 from archsearch.status import status
 from archsearch.study import Pruner, Sampler, Study, StudyFolder, load_study
 from archsearch.workers import Workers

@@ -14,9 +14,10 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.propose import FeasibleSampler, Rejection, distributions, screen
-from archsearch.settings import filled
-from archsearch.space import BlockSpace, Space, knob_choices, spec_of
+from archsearch.propose import FeasibleSampler, Rejection, distributions
+from archsearch.space.four_blocks import BlockSpace, Space, knob_choices, spec_of
+from archsearch.space.judge import screen
+from archsearch.space.settings import filled
 from archsearch.study import Sampler, Study, load_study, shipped_studies, study_toml
 
 ALL = {name: st.sampled_from(choices) for name, choices in knob_choices(Space()).items()}

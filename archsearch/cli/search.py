@@ -178,9 +178,9 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
     from archsearch.common.console import stderr_console
     from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.errors import InputError, one_line
-    from archsearch.mend import study_near
-    from archsearch.settings import told
+    from archsearch.space.settings import told
     from archsearch.spec.models import Spec
+    from archsearch.study_near import study_near
 
     source = source_name(path)
     spec = from_json(Spec, read_text(path), source)
@@ -236,8 +236,8 @@ def _search(
     from archsearch.common import folder_lock
     from archsearch.common.console import show, stderr_console
     from archsearch.gain import gain_page
-    from archsearch.neighbourhood import Neighbourhood
     from archsearch.progress import SearchState, search_progress
+    from archsearch.space.neighbourhood import Neighbourhood
     from archsearch.status import status
     from archsearch.storage import refuse_if_elsewhere
     from archsearch.study import StudyFolder
@@ -318,9 +318,9 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.common.machine import threads_each
     from archsearch.errors import one_line
     from archsearch.progress import clock
-    from archsearch.space_view import accounting_page
+    from archsearch.space.counting.near import account_any
+    from archsearch.space.counting.view import accounting_page
     from archsearch.study import study_toml
-    from archsearch.study_accounting import account_any
     from archsearch.workers import default_workers
 
     lines = study_toml(config).split("\n")  # a spec's names may hold what a terminal would obey

@@ -24,9 +24,9 @@ def space(
 
     Exit status: 0, or 1 where nothing keeps the limits.
     """
-    from archsearch.space_view import accounting_data, accounting_page
+    from archsearch.space.counting.near import account_any
+    from archsearch.space.counting.view import accounting_data, accounting_page
     from archsearch.study import load_study
-    from archsearch.study_accounting import account_any
 
     loaded = load_study(study)
     accounting = account_any(loaded.space, loaded.constraints, start=loaded.start, seed=loaded.seed)

@@ -12,11 +12,11 @@ from archsearch.diagnosis import level_of, network_findings, recipe_findings
 from archsearch.diagnosis.carry_out import changed, edited, told
 from archsearch.diagnosis.findings import Edit, Fields, Finding
 from archsearch.diagnosis.rules import LEVELS
-from archsearch.edits import apply, knobs_of
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.mend import mend
-from archsearch.neighbourhood import Neighbourhood
 from archsearch.recipe import Recipe
+from archsearch.space.edits.knobs import apply, knobs_of
+from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.space.repair import mend
 from archsearch.spec.models import Spec
 
 T = TypeVar("T", Spec, Recipe)

@@ -10,7 +10,7 @@ from archsearch.analysis.layer_table import Row
 from archsearch.diagnosis.carry_out import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.diagnosis.paths import projections
-from archsearch.edited import CONVOLUTIONS, strided_kernel
+from archsearch.space.edits.apply import CONVOLUTIONS, strided_kernel
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.network import Node

@@ -12,7 +12,7 @@ from archsearch.errors import ArchsearchError
 from archsearch.propose import distributions
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.records import Row
-from archsearch.settings import AnySpace, filled, knob_choices
+from archsearch.space.settings import AnySpace, filled, knob_choices
 
 FEWEST = 10
 """Networks that were trained to their end, below which no share is told."""

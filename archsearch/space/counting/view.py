@@ -6,8 +6,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from archsearch.accounting import FRACTIONS, Accounting, Share, advice, percent
 from archsearch.common.page import Grid, Line, Page
+from archsearch.space.counting.account import FRACTIONS, Accounting, Share, advice, percent
 
 _TITLES = {"params": "parameters", "macs": "MACs", "receptive_field": "receptive field"}
 

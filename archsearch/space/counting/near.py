@@ -7,13 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.accounting import FIGURES, FRACTIONS, Accounting, Share, account, share_of
 from archsearch.analysis.constraints import Constraints, active_rules
-from archsearch.draws import draw
-from archsearch.neighbourhood import Neighbourhood
-from archsearch.propose import MISFIT, screen
-from archsearch.settings import AnySpace, knob_choices
-from archsearch.space import Knobs, Value
+from archsearch.space.counting.account import (
+    FIGURES,
+    FRACTIONS,
+    Accounting,
+    Share,
+    account,
+    share_of,
+)
+from archsearch.space.four_blocks import Knobs, Value
+from archsearch.space.judge import MISFIT, screen
+from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.space.sampling import draw
+from archsearch.space.settings import AnySpace, knob_choices
 from archsearch.spec.resolve import resolve
 
 _MOST_SAMPLES, _FEWEST_SAMPLES = 2_000, 50

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from archsearch.edited import CONVOLUTIONS, Changes, Setting, Value, edited
 from archsearch.errors import one_line
-from archsearch.layer_knobs import Choices, Knob, layer_knobs, sites
+from archsearch.space.edits.apply import CONVOLUTIONS, Changes, Setting, Value, edited
+from archsearch.space.edits.layer_knobs import Choices, Knob, layer_knobs, sites
+from archsearch.space.edits.width_ties import Tie, around_layers, is_depthwise, ties
 from archsearch.spec import models as s
 from archsearch.spec.resolve import resolve
-from archsearch.ties import Tie, around_layers, is_depthwise, ties
 
 NETWORK = "network"
 AS_IS = "as it is"

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from pydantic import Discriminator, Tag
 
-from archsearch import space
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.totals import Totals
-from archsearch.edits import apply, edits_of, knobs_of
 from archsearch.errors import InputError, Problem, shown
-from archsearch.neighbourhood import Neighbourhood
-from archsearch.space import Knobs, Space, Value
+from archsearch.space import four_blocks
+from archsearch.space.edits.knobs import apply, edits_of, knobs_of
+from archsearch.space.four_blocks import Knobs, Space, Value
+from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.models import Spec
 
 
@@ -34,7 +34,7 @@ AnySpace = Annotated[
 def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
     """Every knob's choices, in order, by name."""
     if isinstance(of, Space):
-        return space.knob_choices(of)
+        return four_blocks.knob_choices(of)
     return {name: tuple(knob.choices) for name, knob in knobs_of(of.base).items()}
 
 
@@ -43,7 +43,7 @@ def filled(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
     if isinstance(of, Space):
         return {
             name: choices[0] if len(choices) == 1 else knobs[name]
-            for name, choices in space.knob_choices(of).items()
+            for name, choices in four_blocks.knob_choices(of).items()
         }
     return {name: knobs.get(name, knob.as_is) for name, knob in knobs_of(of.base).items()}
 
@@ -55,7 +55,7 @@ def spec_of(of: AnySpace, knobs: Knobs, name: str) -> Spec:
         InputError: it stands for none.
     """
     if isinstance(of, Space):
-        return space.spec_of(knobs, name)
+        return four_blocks.spec_of(knobs, name)
     return apply(of.base, knobs, name)
 
 

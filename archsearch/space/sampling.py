@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.edits import edits_of, knobs_of
-from archsearch.layer_knobs import Knob
-from archsearch.neighbourhood import Neighbourhood
-from archsearch.settings import AnySpace, filled, knob_choices
-from archsearch.space import Knobs, Value
+from archsearch.space.edits.knobs import edits_of, knobs_of
+from archsearch.space.edits.layer_knobs import Knob
+from archsearch.space.four_blocks import Knobs, Value
+from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.space.settings import AnySpace, filled, knob_choices
 
 _OF_NETWORK = 0.25
 """Of random edits, the share that is the whole network's: its knobs are few, and change much."""

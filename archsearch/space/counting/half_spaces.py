@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.space import BLOCKS
-from archsearch.space_table import BlockTable, Integers, SpaceTable
+from archsearch.space.counting.lookup import BlockTable, Integers, SpaceTable
+from archsearch.space.four_blocks import BLOCKS
 from archsearch.spec.models import MAX_PIXELS
 
 MAX_LISTED = 6_000_000

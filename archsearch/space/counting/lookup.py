@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsearch.analysis.totals import Run, measure
-from archsearch.space import (
+from archsearch.space.four_blocks import (
     BLOCKS,
     HEAD,
     BlockSpace,

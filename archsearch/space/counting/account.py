@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from archsearch.analysis.constraints import RULES, ActiveRules, Constraints, active_rules
 from archsearch.common.interval import wilson
-from archsearch.halves import Halves, TooLargeError, count, halve, quantiles
-from archsearch.space import BLOCKS, Space, Value, knob_choices
-from archsearch.space_table import Booleans, Columns, draw, look_up, tabulate
+from archsearch.space.counting.half_spaces import Halves, TooLargeError, count, halve, quantiles
+from archsearch.space.counting.lookup import Booleans, Columns, draw, look_up, tabulate
+from archsearch.space.four_blocks import BLOCKS, Space, Value, knob_choices
 
 SAMPLES = 400_000
 FIGURES = ("params", "macs", "receptive_field")

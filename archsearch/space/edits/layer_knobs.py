@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from archsearch.edited import CONVOLUTIONS, Convolution, Value, ends_branch, lacks, strided_kernel
+from archsearch.space.edits.apply import (
+    CONVOLUTIONS,
+    Convolution,
+    Value,
+    ends_branch,
+    lacks,
+    strided_kernel,
+)
+from archsearch.space.edits.width_ties import Around
 from archsearch.spec import models as s
 from archsearch.spec import ops
-from archsearch.ties import Around
 
 Choices = dict[Value, str]
 """What a knob can be, each with the words that tell it."""

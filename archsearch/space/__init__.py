@@ -1,0 +1,1 @@
+"""What may be searched: spaces, neighborhoods, samples, repairs, edits and counts."""

@@ -1,0 +1,1 @@
+"""A spec's knobs, and how edits are made."""
