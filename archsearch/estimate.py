@@ -10,7 +10,7 @@ from math import ceil
 import numpy as np
 import torch
 
-from archsearch.build import build
+from archsearch.convert.to_module import build
 from archsearch.local import Trainer
 from archsearch.recipe import Recipe
 from archsearch.space.judge import screen

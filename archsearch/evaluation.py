@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsearch.augment import normalised
-from archsearch.build import build
 from archsearch.checkpoint import trained_weights
 from archsearch.common.interval import Interval, wilson
+from archsearch.convert.to_module import build
 from archsearch.data import Images
 from archsearch.device import Device
 from archsearch.errors import ArchsearchError, CheckpointError

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from archsearch.augment import normalised
-from archsearch.build import Merge
+from archsearch.convert.to_module import Merge
 from archsearch.recipe import Init
 
 WHITENING_IMAGES = 5_000

@@ -14,9 +14,10 @@ from torch import nn
 from archsearch import checkpoint
 from archsearch.analysis.analyze import analyze
 from archsearch.augment import statistics
-from archsearch.build import build
 from archsearch.common import atomic_files
 from archsearch.common.machine import physical_memory
+from archsearch.convert.to_module import build
+from archsearch.convert.to_pytorch import pytorch_source
 from archsearch.data import Dataset, Images, holdout
 from archsearch.device import Device, lost, out_of_memory
 from archsearch.errors import CheckpointError, DeviceLostError, InputError, Problem, TrainingError
@@ -25,7 +26,6 @@ from archsearch.recipe import recipe_hash
 from archsearch.results import Epoch, Run, write_history
 from archsearch.spec import ops
 from archsearch.spec.network import Network
-from archsearch.to_pytorch import pytorch_source
 from archsearch.train import evaluate, train
 
 BYTES_PER_PARAM = 16

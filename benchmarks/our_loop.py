@@ -10,7 +10,7 @@ import sys
 import torch
 from timed_training import Figures, Task, loop_arguments, task_of, tell
 
-from archsearch.build import build
+from archsearch.convert.to_module import build
 from archsearch.device import choose
 from archsearch.errors import ArchsearchError
 from archsearch.train import train

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from archsearch.build import DepthwiseConv2d, build
+from archsearch.convert.to_module import DepthwiseConv2d, build
 from archsearch.spec.network import Network
 
 IMAGE = (3, 32, 32)

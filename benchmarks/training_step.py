@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
-from archsearch.build import DepthwiseConv2d, build
+from archsearch.convert.to_module import DepthwiseConv2d, build
 from archsearch.device import choose, keep_freed_memory
 from archsearch.space.four_blocks import spec_of
 from archsearch.study import load_study

@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 from archsearch.analysis.analyze import analyze
+from archsearch.convert.from_module import import_module
 from archsearch.errors import InputError, Problem
-from archsearch.from_module import import_module
 from archsearch.spec.models import Spec
 from tests.strategies import Json
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from torch import nn
 
 from archsearch.analysis.analyze import analyze
-from archsearch.build import Net, SqueezeExcite, build
+from archsearch.convert.to_module import Net, SqueezeExcite, build
 from archsearch.spec import ops
 from archsearch.spec.models import Spec
 from archsearch.spec.network import Network

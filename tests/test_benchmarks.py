@@ -128,7 +128,7 @@ def test_nothing_of_ours_trains_in_the_plain_loop() -> None:
     code += "print(*sorted(name for name in sys.modules if name.startswith('archsearch.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert "archsearch.to_pytorch" in loaded
+    assert "archsearch.convert.to_pytorch" in loaded
     for ours in ("device", "build", "train", "augment", "optimizers", "init", "cli"):
         assert f"archsearch.{ours}" not in loaded
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from archsearch.analysis.analyze import analyze
-from archsearch.build import _MODULES, DepthwiseConv2d, ElementDropout, build
 from archsearch.common.parse import from_json
+from archsearch.convert.to_module import _MODULES, DepthwiseConv2d, ElementDropout, build
 from archsearch.spec import ops
 from archsearch.spec.models import Spec
 from archsearch.spec.ops import MACS, PARAMS

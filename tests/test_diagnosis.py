@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.constraints import Constraints, judge
-from archsearch.build import build
 from archsearch.common.parse import from_json
+from archsearch.convert.to_module import build
 from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
 from archsearch.diagnosis.carry_out import edited
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints
 from archsearch.analysis.layer_table import Group, groups_of
-from archsearch.diagram import boxes, mermaid, sections
+from archsearch.convert.diagram import boxes, mermaid, sections
+from archsearch.convert.to_svg import svg
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.models import Spec
 from archsearch.spec.network import Join, Network, Trunk
-from archsearch.to_svg import svg
 from tests.strategies import specs
 from tests.test_export import EVERYTHING, HOSTILE, NAMES, named
 

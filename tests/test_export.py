@@ -24,14 +24,14 @@ from archsearch import checkpoint
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.constraints import Constraints, judge
 from archsearch.analysis.verdict_view import verdict_page
-from archsearch.build import DepthwiseConv2d, ElementDropout, Net, build
 from archsearch.checkpoint import Checkpoint, State
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
-from archsearch.diagram import mermaid
+from archsearch.convert.diagram import mermaid
+from archsearch.convert.to_module import DepthwiseConv2d, ElementDropout, Net, build
+from archsearch.convert.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
+from archsearch.convert.to_svg import svg
 from archsearch.spec.models import Spec
-from archsearch.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
-from archsearch.to_svg import svg
 from tests.conftest import ROOT, Cli
 from tests.strategies import examples, specs
 
@@ -165,7 +165,7 @@ def test_in_fp32_the_file_computes_what_build_does(tmp_path: Path) -> None:
 def test_the_file_imports_as_the_same_network(
     spec: Spec, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from archsearch.from_module import import_module
+    from archsearch.convert.from_module import import_module
 
     analysis = analyze(spec)
     net = imported(pytorch_source(analysis), tmp_path_factory.mktemp("model")).Net()

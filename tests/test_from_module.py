@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 from archsearch.common.parse import from_json
-from archsearch.from_module import import_module
+from archsearch.convert.from_module import import_module
 from archsearch.spec.models import Spec
 from archsearch.spec.network import walk
 from archsearch.spec.resolve import resolve

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from archsearch.from_module import folding, import_module
+from archsearch.convert.from_module import folding, import_module
 from tests import modules as m
 from tests.importing import RGB, net, net_in, problems_of
 

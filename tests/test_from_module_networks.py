@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 
 from archsearch.analysis.analyze import analyze
-from archsearch.build import build
-from archsearch.from_module import import_module
+from archsearch.convert.from_module import import_module
+from archsearch.convert.to_module import build
 from tests.importing import RGB, net, problems_of
 
 # Blocks

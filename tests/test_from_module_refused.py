@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
-from archsearch.from_module import import_module
+from archsearch.convert.from_module import import_module
 from tests import modules as m
 from tests.importing import CONV, GAP_LINEAR, RGB, hash_of, net, net_in, problems_of, written
 from tests.strategies import Json

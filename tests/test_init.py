@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
 from archsearch.augment import normalised, statistics
-from archsearch.build import Merge, Net, build
+from archsearch.convert.to_module import Merge, Net, build
 from archsearch.data import load
 from archsearch.init import initialise, whitening
 from archsearch.recipe import Init

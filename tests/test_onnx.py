@@ -12,14 +12,14 @@ import onnxruntime
 import pytest
 import torch
 
-from archsearch import to_onnx
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.build import build
 from archsearch.checkpoint import load_weights
 from archsearch.common.parse import from_json
+from archsearch.convert import to_onnx
+from archsearch.convert.to_module import build
+from archsearch.convert.to_onnx import SEED, onnx_model
 from archsearch.errors import ArchsearchError, CheckpointError
 from archsearch.spec.models import Spec
-from archsearch.to_onnx import SEED, onnx_model
 from tests.conftest import Cli
 from tests.test_export import EVA8, EVERYTHING, trained
 

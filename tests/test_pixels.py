@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from archsearch.analysis.analyze import analyze
-from archsearch.build import build
+from archsearch.convert.to_module import build
 from archsearch.errors import InputError
 from archsearch.spec.models import Spec
 from archsearch.spec.ops import Axis

@@ -9,7 +9,7 @@ import torch
 
 from archsearch.analysis.analyze import analyze
 from archsearch.augment import statistics
-from archsearch.build import Net, build
+from archsearch.convert.to_module import Net, build
 from archsearch.data import Images, holdout, load
 from archsearch.device import Device, choose
 from archsearch.errors import ArchsearchError, CheckpointError, DivergedError

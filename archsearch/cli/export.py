@@ -113,7 +113,7 @@ def _installed(name: str) -> bool:
 
 
 def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
-    from archsearch.to_onnx import SEED, onnx_model
+    from archsearch.convert.to_onnx import SEED, onnx_model
 
     if checkpoint is None:
         model = onnx_model(analysis)
@@ -127,9 +127,9 @@ def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
 
 
 def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:
-    from archsearch.diagram import mermaid
-    from archsearch.to_pytorch import pytorch_source
-    from archsearch.to_svg import svg
+    from archsearch.convert.diagram import mermaid
+    from archsearch.convert.to_pytorch import pytorch_source
+    from archsearch.convert.to_svg import svg
 
     if to == Target.pytorch:
         return pytorch_source(analysis)

@@ -58,7 +58,9 @@ def import_(
     if problems:
         raise InputError("archsearch import", problems)
     sys.stderr.write(f"importing {class_name} runs the code in {file}\n")
-    from archsearch.from_module import import_module  # before a neighbour can be called torch.py
+    from archsearch.convert.from_module import (
+        import_module,  # before a neighbour can be called torch.py
+    )
 
     with _prints_on_stderr(), _as_if_run(Path(file).resolve()):
         module = _module(file, class_name, arguments)
@@ -190,7 +192,7 @@ def _run(file: str) -> ModuleType:
 @contextlib.contextmanager
 def _told(file: str, what: str, remedy: str) -> Iterator[None]:
     """Tell whatever the user's code raises as a problem of `file`."""
-    from archsearch.from_module.traced import brief, line_in
+    from archsearch.convert.from_module.traced import brief, line_in
 
     try:
         yield

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.layer_table import Row
+from archsearch.convert.to_svg import svg
 from archsearch.errors import one_line
 from archsearch.report.answers import answers
 from archsearch.report.facts import Absent, Facts, Finalist
@@ -17,7 +18,6 @@ from archsearch.report.sections import Cell, Column, absent, scroller, table
 from archsearch.report.wording import field, mark, plural, share
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.ops import Conv2d
-from archsearch.to_svg import svg
 
 MAX_LAYERS = 500
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)

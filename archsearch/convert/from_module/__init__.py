@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
+from archsearch.convert.from_module.branches import Structure
+from archsearch.convert.from_module.calls import listed, told
+from archsearch.convert.from_module.check import check
+from archsearch.convert.from_module.sections import spec_of
+from archsearch.convert.from_module.steps import Plain, Step
+from archsearch.convert.from_module.traced import Traced, brief, trace
+from archsearch.convert.from_module.translate import translate
 from archsearch.errors import InputError, Problem
-from archsearch.from_module.branches import Structure
-from archsearch.from_module.calls import listed, told
-from archsearch.from_module.check import check
-from archsearch.from_module.sections import spec_of
-from archsearch.from_module.steps import Plain, Step
-from archsearch.from_module.traced import Traced, brief, trace
-from archsearch.from_module.translate import translate
 from archsearch.spec.models import Flatten, Spec
 
 

@@ -6,8 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from archsearch.from_module.calls import Call, InexpressibleError
-from archsearch.from_module.steps import Chunks, Concat, Op, Pad, Part, Plain, Product, Step, Sum
+from archsearch.convert.from_module.calls import Call, InexpressibleError
+from archsearch.convert.from_module.steps import (
+    Chunks,
+    Concat,
+    Op,
+    Pad,
+    Part,
+    Plain,
+    Product,
+    Step,
+    Sum,
+)
 from archsearch.spec import models as s
 
 

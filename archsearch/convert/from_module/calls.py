@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archsearch.from_module.steps import Op, Step
-from archsearch.from_module.traced import Where
+from archsearch.convert.from_module.steps import Op, Step
+from archsearch.convert.from_module.traced import Where
 from archsearch.spec import models as s
 
 MAX_PATHS_SHOWN = 3

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.pytorch_code import HELPERS, LOADER, code_of, symmetric
+from archsearch.convert.pytorch_code import HELPERS, LOADER, code_of, symmetric
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
 from archsearch.spec.network import FeatureMap, Join, Node, Trunk, walk

@@ -7,7 +7,7 @@ from math import prod
 from torch import nn
 
 from archsearch.common.parse import from_mapping
-from archsearch.from_module.folding import Piece, fold, without_idle_flattens
+from archsearch.convert.from_module.folding import Piece, fold, without_idle_flattens
 from archsearch.spec.models import AvgPool, Flatten, GlobalAvgPool, MaxPool, Spec
 
 

@@ -6,8 +6,8 @@ from math import prod
 
 from torch import nn
 
-from archsearch.from_module.folding import Piece
-from archsearch.from_module.steps import Plain, Step
+from archsearch.convert.from_module.folding import Piece
+from archsearch.convert.from_module.steps import Plain, Step
 from archsearch.spec import models as s
 
 

@@ -8,7 +8,7 @@ from html import escape
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints, active_rules, judge
-from archsearch.diagram import Box, Flow, Fork, Section, sections
+from archsearch.convert.diagram import Box, Flow, Fork, Section, sections
 from archsearch.errors import one_line
 from archsearch.spec.formatting import axes_text, shape_text
 

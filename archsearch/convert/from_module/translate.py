@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
+from archsearch.convert.from_module import layers, reshaping
+from archsearch.convert.from_module.calls import Call, InexpressibleError, Notes
+from archsearch.convert.from_module.steps import Concat, Image, Own, Plain, Step, Unknown
+from archsearch.convert.from_module.traced import BATCH, Traced, Where
 from archsearch.errors import InputError, Problem
-from archsearch.from_module import joins, layers
-from archsearch.from_module.calls import Call, InexpressibleError, Notes
-from archsearch.from_module.steps import Concat, Image, Own, Plain, Step, Unknown
-from archsearch.from_module.traced import BATCH, Traced, Where
 
 Rule = tuple[Callable[[Call], Step], Mapping[str, Any]]
 """How to translate a call, and its settings after the input: names in order, with defaults."""
@@ -45,13 +45,13 @@ MODULES: dict[type[nn.Module], Rule] = {
     nn.AvgPool2d: (layers.pool, _AVG),
     nn.AdaptiveAvgPool2d: (layers.adaptive_pool, {}),
     nn.AdaptiveMaxPool2d: (layers.adaptive_pool, {}),
-    nn.Flatten: (joins.reshape, {}),
-    nn.Unflatten: (joins.reshape, {}),
-    nn.Identity: (joins.identity, {}),
-    nn.Sigmoid: (joins.gives(Plain("sigmoid")), {}),
-    nn.Softmax: (joins.softmax, {"dim": None}),
-    nn.LogSoftmax: (joins.softmax, {"dim": None}),
-    nn.ZeroPad2d: (joins.pad, {"padding": None, "mode": "constant", "value": 0}),
+    nn.Flatten: (reshaping.reshape, {}),
+    nn.Unflatten: (reshaping.reshape, {}),
+    nn.Identity: (reshaping.identity, {}),
+    nn.Sigmoid: (reshaping.gives(Plain("sigmoid")), {}),
+    nn.Softmax: (reshaping.softmax, {"dim": None}),
+    nn.LogSoftmax: (reshaping.softmax, {"dim": None}),
+    nn.ZeroPad2d: (reshaping.pad, {"padding": None, "mode": "constant", "value": 0}),
 }
 """Torch's modules; settings are attributes of theirs."""
 
@@ -68,36 +68,36 @@ CALLS: dict[str, Rule] = {
     "adaptive_avg_pool2d": (layers.adaptive_pool, {}),
     "adaptive_max_pool2d": (layers.adaptive_pool, {}),
     "mean": (layers.mean, {"dim": None, "keepdim": False}),
-    "flatten": (joins.reshape, {}),
-    "unflatten": (joins.reshape, {}),
-    "view": (joins.reshape, {}),
-    "reshape": (joins.reshape, {}),
-    "squeeze": (joins.reshape, {}),
-    "unsqueeze": (joins.reshape, {}),
-    "contiguous": (joins.identity, {}),
-    "clone": (joins.identity, {}),
-    "sigmoid": (joins.gives(Plain("sigmoid")), {}),
-    "softmax": (joins.softmax, {"dim": None}),
-    "log_softmax": (joins.softmax, {"dim": None}),
-    "expand": (joins.expand, {}),
-    "expand_as": (joins.expand, {}),
-    "pad": (joins.pad, {"pad": None, "mode": "constant", "value": 0}),
-    "chunk": (joins.cut, {"chunks": None, "dim": 0}),
-    "split": (joins.cut, {"split_size": None, "dim": 0}),
-    "getitem": (joins.item, {"index": None}),
-    "cat": (joins.concat, _CAT),
-    "concat": (joins.concat, _CAT),
-    "concatenate": (joins.concat, _CAT),
-    "add": (joins.add, _ADD),
-    "iadd": (joins.add, _ADD),
-    "mul": (joins.product, {"other": None}),
-    "imul": (joins.product, {"other": None}),
+    "flatten": (reshaping.reshape, {}),
+    "unflatten": (reshaping.reshape, {}),
+    "view": (reshaping.reshape, {}),
+    "reshape": (reshaping.reshape, {}),
+    "squeeze": (reshaping.reshape, {}),
+    "unsqueeze": (reshaping.reshape, {}),
+    "contiguous": (reshaping.identity, {}),
+    "clone": (reshaping.identity, {}),
+    "sigmoid": (reshaping.gives(Plain("sigmoid")), {}),
+    "softmax": (reshaping.softmax, {"dim": None}),
+    "log_softmax": (reshaping.softmax, {"dim": None}),
+    "expand": (reshaping.expand, {}),
+    "expand_as": (reshaping.expand, {}),
+    "pad": (reshaping.pad, {"pad": None, "mode": "constant", "value": 0}),
+    "chunk": (reshaping.cut, {"chunks": None, "dim": 0}),
+    "split": (reshaping.cut, {"split_size": None, "dim": 0}),
+    "getitem": (reshaping.item, {"index": None}),
+    "cat": (reshaping.concat, _CAT),
+    "concat": (reshaping.concat, _CAT),
+    "concatenate": (reshaping.concat, _CAT),
+    "add": (reshaping.add, _ADD),
+    "iadd": (reshaping.add, _ADD),
+    "mul": (reshaping.product, {"other": None}),
+    "imul": (reshaping.product, {"other": None}),
 }
 """Functions and methods of tensors, by name; a trailing underscore is left out."""
 
 
-_SEVERAL = (joins.add, joins.product, joins.concat, joins.expand)
-_ON_MAPS = (layers.conv, layers.pool, layers.adaptive_pool, joins.pad)
+_SEVERAL = (reshaping.add, reshaping.product, reshaping.concat, reshaping.expand)
+_ON_MAPS = (layers.conv, layers.pool, layers.adaptive_pool, reshaping.pad)
 _NO_LAYER = "no counterpart in a spec; replace it, or write this part of the spec by hand"
 
 
@@ -161,13 +161,13 @@ class _Translator:
         where = self.traced.wheres[node]
         if node.op == "call_module":
             module = self.traced.root.get_submodule(str(node.target))
-            settings = (_rule(module) or (joins.identity, {}))[1]
+            settings = (_rule(module) or (reshaping.identity, {}))[1]
             given = {key: getattr(module, key, default) for key, default in settings.items()}
             kind = type(module).__name__
             return Call(kind, given, tuple(inputs), shapes, where, module, self.notes)
         name = node.target if isinstance(node.target, str) else _function_name(node.target)
         bare = name.rstrip("_")
-        settings = CALLS.get(bare, (joins.identity, {}))[1]
+        settings = CALLS.get(bare, (reshaping.identity, {}))[1]
         given = {"input": None, **settings}
         given |= dict(zip(tuple(given), node.args, strict=False))
         given |= {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}

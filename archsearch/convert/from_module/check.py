@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.build import DepthwiseConv2d, build
+from archsearch.convert.from_module.traced import Traced, brief, noise, trace
+from archsearch.convert.to_module import DepthwiseConv2d, build
 from archsearch.errors import InputError, Problem
-from archsearch.from_module.traced import Traced, brief, noise, trace
 from archsearch.spec.network import Network
 
 TOLERANCE = 1e-8

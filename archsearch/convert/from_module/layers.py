@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from archsearch.from_module.calls import Call, InexpressibleError
-from archsearch.from_module.steps import Pad, Step
-from archsearch.from_module.traced import EvalFlag
+from archsearch.convert.from_module.calls import Call, InexpressibleError
+from archsearch.convert.from_module.steps import Pad, Step
+from archsearch.convert.from_module.traced import EvalFlag
 from archsearch.spec import models as s
 from archsearch.spec import ops
 from archsearch.spec.ops import Pair

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.build import DepthwiseConv2d, build
+from archsearch.convert.to_module import DepthwiseConv2d, build
 from archsearch.errors import ArchsearchError
 
 SEED = 0

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from archsearch.from_module.traced import Where
+from archsearch.convert.from_module.traced import Where
 from archsearch.spec import models as s
 from archsearch.spec.ops import Pair
 

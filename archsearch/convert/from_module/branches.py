@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from archsearch.errors import Problem
-from archsearch.from_module.folding import Piece, fold
-from archsearch.from_module.gates import is_silu, squeeze_excite
-from archsearch.from_module.steps import (
+from archsearch.convert.from_module.folding import Piece, fold
+from archsearch.convert.from_module.gates import is_silu, squeeze_excite
+from archsearch.convert.from_module.steps import (
     Chunks,
     Concat,
     Image,
@@ -23,6 +22,7 @@ from archsearch.from_module.steps import (
     Sum,
     Unknown,
 )
+from archsearch.errors import Problem
 from archsearch.spec import models as s
 
 _MISPLACED: dict[type, str] = {
