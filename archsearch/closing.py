@@ -9,13 +9,15 @@ from typing import Any
 import optuna
 
 from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.entry import Entry
 from archsearch.events import FinalEnded, ReferenceEnded, Started
-from archsearch.jobs import Job, JobDone, JobFailed
+from archsearch.jobs import JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name
 from archsearch.propose import REFERENCE, taken_hashes
-from archsearch.results import Entry, Epoch, Run
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study import Study, StudyFolder
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch, Run
 
 
 @dataclass

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import Job, JobFailed
+from archsearch.jobs import JobFailed
+from archsearch.training.job import Job
 
 MAX_ATTEMPTS = 3
 """A job whose worker dies is tried again at most twice."""

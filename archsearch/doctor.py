@@ -11,22 +11,17 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from archsearch import checkpoint
 from archsearch.analysis.analyze import analyze
 from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.common.parse import from_json, from_toml, read_text
+from archsearch.entry import REJECTION_COLUMNS, leaderboard_text, write_leaderboard
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard import analyze_trial, is_whole, leaderboard
-from archsearch.results import (
-    REJECTION_COLUMNS,
-    Epoch,
-    leaderboard_text,
-    write_history,
-    write_leaderboard,
-)
 from archsearch.spec.models import Spec
 from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
 from archsearch.study import Study, StudyFolder, study_toml
+from archsearch.training import checkpoint
+from archsearch.training.records import Epoch, write_history
 
 
 @dataclass(frozen=True, slots=True)

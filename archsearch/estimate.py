@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from archsearch.convert.to_module import build
-from archsearch.local import Trainer
-from archsearch.recipe import Recipe
 from archsearch.space.judge import screen
 from archsearch.space.sampling import draw
 from archsearch.spec.network import Network
 from archsearch.study import Study
-from archsearch.train import train
+from archsearch.training.loop import train
+from archsearch.training.recipe import Recipe
+from archsearch.training.trainer import Trainer
 
 NETWORKS = 3
 _BATCHES = 8

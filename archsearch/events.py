@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsearch.analysis.analyze import Analysis
+from archsearch.entry import Entry
 from archsearch.propose import Rejection
-from archsearch.results import Entry, Epoch
 from archsearch.space.counting.account import Accounting
+from archsearch.training.records import Epoch
 
 
 @dataclass(frozen=True, slots=True)

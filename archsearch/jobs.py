@@ -3,31 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from archsearch.recipe import Recipe
-from archsearch.results import Epoch, Run
-from archsearch.spec.network import Network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One training run.
-
-    Attributes:
-        key: names it within one search.
-        folder: where its checkpoint, history, spec and recipe are kept.
-        final: train on the whole training set and test once, rather than score the hold-out.
-    """
-
-    key: str
-    spec_hash: str
-    network: Network
-    recipe: Recipe
-    seed: int
-    folder: Path
-    final: bool
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.entry import Entry
 from archsearch.objective import pareto_front, score, seconds_to
 from archsearch.propose import distributions
-from archsearch.results import Entry, Epoch, Run
 from archsearch.space.settings import cell, filled, spec_of, told
 from archsearch.spec.formatting import axes
 from archsearch.study import Study, StudyFolder
+from archsearch.training.records import Epoch, Run
 
 ASKED = "asked"
 """The study attribute that says how many trials were asked for, and how many run side by side."""

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from archsearch.results import Epoch
+from archsearch.training.records import Epoch
 
 ObjectiveName = Literal["accuracy", "params", "time"]
 

@@ -14,10 +14,11 @@ from typing import Any
 from archsearch import __version__
 from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom, Report
+from archsearch.jobs import EpochDone, JobDone, JobFailed, MoreRoom, Report
 from archsearch.ray_cluster import GO_ON, Head, Share, actors, gpus, joined, room
 from archsearch.ray_slot import Died, Ended, Slot, write
-from archsearch.results import Run
+from archsearch.training.job import Job
+from archsearch.training.records import Run
 from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
 from archsearch.workers import SLOW_START_S, stuck_after_s
 
@@ -76,8 +77,8 @@ class RayCluster:
         Raises:
             ArchsearchError: there is no such cluster, data set, device or precision.
         """
-        from archsearch.data import load
         from archsearch.ray_worker import packed
+        from archsearch.training.images import load
 
         ray = joined(self.address)
         self._head = Head(ray.get_runtime_context().gcs_address)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.common import atomic_files
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import Job
-from archsearch.results import Run
+from archsearch.training.job import Job
+from archsearch.training.records import Run
 from archsearch.worker import Ready, Unusable
 
 if TYPE_CHECKING:

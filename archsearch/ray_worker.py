@@ -19,7 +19,7 @@ import numpy as np
 from archsearch import __version__
 from archsearch.common import folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import Job
+from archsearch.training.job import Job
 from archsearch.worker import (
     DroppedError,
     FromWorker,
@@ -32,8 +32,8 @@ from archsearch.worker import (
 )
 
 if TYPE_CHECKING:
-    from archsearch.data import Dataset
-    from archsearch.local import Trainer
+    from archsearch.training.images import Dataset
+    from archsearch.training.trainer import Trainer
 
 _PREFIX = "archsearch-job-"
 _FRESH_S = 60.0
@@ -61,7 +61,7 @@ class Parcel:
 
 def packed(dataset: Dataset) -> Packed:
     """A data set with its fixed hold-out, ready to be shared."""
-    from archsearch.data import holdout
+    from archsearch.training.images import holdout
 
     fit, held_out = holdout(dataset.train)
     images = {"train": dataset.train, "test": dataset.test, "fit": fit, "held_out": held_out}
@@ -84,7 +84,7 @@ class RayWorker:
         if self._version != __version__:
             where = f"{os.uname().nodename} has archsearch {__version__}, the driver "
             return Unusable(f"{where}{self._version}: install the same on every node")
-        from archsearch import device as devices
+        from archsearch.training import device as devices
 
         try:
             device = devices.choose(self._place.device, self._place.precision)
@@ -127,7 +127,7 @@ class RayWorker:
             yield Parcel(told, new)
 
     def _told(self, job: Job) -> Iterator[FromWorker]:
-        from archsearch.local import reports
+        from archsearch.in_process import reports
 
         if self._trainer is None:
             raise AssertionError("it is opened first")
@@ -153,8 +153,8 @@ def _trainer(data: Packed, device: object) -> Trainer:
     """On the arrays as they are shared: nobody writes into images."""
     import torch
 
-    from archsearch.data import Dataset, Images
-    from archsearch.local import Trainer
+    from archsearch.training.images import Dataset, Images
+    from archsearch.training.trainer import Trainer
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch: they cannot be written

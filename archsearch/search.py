@@ -15,15 +15,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from archsearch.ask import ask
 from archsearch.closing import Closing, closings
 from archsearch.common import atomic_files, folder_lock
+from archsearch.entry import Entry
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
-from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, MoreRoom
+from archsearch.jobs import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard import ASKED, CLOSING, curves
 from archsearch.objective import score
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting
 from archsearch.propose import FeasibleSampler, distributions, taken_hashes
-from archsearch.results import Entry, Epoch
 from archsearch.sole_writer import SoleWriter
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
@@ -38,6 +38,8 @@ from archsearch.storage import (
 )
 from archsearch.study import Study, StudyFolder, study_toml
 from archsearch.study_records import Board, Rejections
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch
 
 MAX_FAILURES_IN_A_ROW = 10
 _COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)

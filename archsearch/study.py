@@ -15,13 +15,13 @@ from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem
 from archsearch.objective import ObjectiveName
-from archsearch.recipe import Recipe
-from archsearch.shipped_recipes import NamedRecipe
 from archsearch.space.edits.knobs import knobs_of
 from archsearch.space.four_blocks import Space
 from archsearch.space.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.space.settings import AnySpace, setting_problems
 from archsearch.spec.models import Frozen, Input, Spec
+from archsearch.training.recipe import Recipe
+from archsearch.training.recipe_files import NamedRecipe
 
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Several = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import Job, Report
-from archsearch.results import Run
+from archsearch.jobs import Report
+from archsearch.training.job import Job
+from archsearch.training.records import Run
 
 if TYPE_CHECKING:
-    from archsearch.local import Trainer
+    from archsearch.training.trainer import Trainer
 
 _PR_SET_PDEATHSIG = 1
 
@@ -145,7 +146,7 @@ def _die_with_driver() -> None:
 def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
     inbox = _Inbox(pipe)  # first: a driver may die while torch is loaded
     pipe.send(Loading("torch"))
-    from archsearch.local import reports
+    from archsearch.in_process import reports
 
     trainer, gpus = _opened(pipe, place)
     pipe.send(Ready(trainer.run_of(seed=0), gpus))
@@ -167,9 +168,9 @@ def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
 def _opened(pipe: Connection, place: Place) -> tuple[Trainer, int]:
     import torch
 
-    from archsearch.data import load
-    from archsearch.device import choose
-    from archsearch.local import Trainer
+    from archsearch.training.device import choose
+    from archsearch.training.images import load
+    from archsearch.training.trainer import Trainer
 
     device = choose(place.device, place.precision)
     any_gpu = device.torch.type == "cuda" and device.torch.index is None

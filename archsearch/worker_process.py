@@ -14,7 +14,7 @@ from types import FrameType
 
 from archsearch import worker
 from archsearch.common import atomic_files
-from archsearch.jobs import Job
+from archsearch.training.job import Job
 from archsearch.worker import Counter, Drop, Place
 
 

@@ -13,8 +13,9 @@ from types import TracebackType
 from archsearch.common.machine import cores, seconds_from, threads_each
 from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.results import Run
+from archsearch.jobs import EpochDone, JobDone, JobFailed, Report
+from archsearch.training.job import Job
+from archsearch.training.records import Run
 from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
 from archsearch.worker_process import WorkerProcess
 

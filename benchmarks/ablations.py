@@ -26,13 +26,13 @@ from ablation_sets import SETS, AblationSet
 
 from archsearch.analysis.analyze import analyze
 from archsearch.common.parse import from_json
-from archsearch.data import load
-from archsearch.device import choose
-from archsearch.jobs import Job
-from archsearch.local import Trainer
-from archsearch.recipe import Recipe
-from archsearch.results import Epoch
 from archsearch.spec.models import Spec
+from archsearch.training.device import choose
+from archsearch.training.images import load
+from archsearch.training.job import Job
+from archsearch.training.recipe import Recipe
+from archsearch.training.records import Epoch
+from archsearch.training.trainer import Trainer
 
 COLUMNS = ("variant", "seed", "epochs", "val_acc", "train_seconds", "device", "torch_version")
 

@@ -31,12 +31,12 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.cached_totals import Screen
 from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.common.parse import from_json
-from archsearch.device import choose
 from archsearch.space.counting.lookup import draw, look_up, tabulate
 from archsearch.space.four_blocks import Space, knob_choices, spec_data
 from archsearch.spec import ops
 from archsearch.spec.models import Spec
 from archsearch.spec.network import Network
+from archsearch.training.device import choose
 
 SEED = 0
 SPECS = 300

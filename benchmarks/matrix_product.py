@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from archsearch.device import choose
+from archsearch.training.device import choose
 
 SIDE = 2048
 PRODUCTS = 10

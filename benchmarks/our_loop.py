@@ -11,9 +11,9 @@ import torch
 from timed_training import Figures, Task, loop_arguments, task_of, tell
 
 from archsearch.convert.to_module import build
-from archsearch.device import choose
 from archsearch.errors import ArchsearchError
-from archsearch.train import train
+from archsearch.training.device import choose
+from archsearch.training.loop import train
 
 
 def trained(task: Task) -> Figures:

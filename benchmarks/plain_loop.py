@@ -22,9 +22,9 @@ from torchvision import transforms
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.convert.to_pytorch import pytorch_source
-from archsearch.data import Images
 from archsearch.errors import ArchsearchError
-from archsearch.recipe import Augment, Recipe
+from archsearch.training.images import Images
+from archsearch.training.recipe import Augment, Recipe
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 SIDE = 32

@@ -33,10 +33,11 @@ from archsearch.common.csv_files import read_csv
 from archsearch.common.machine import cores, load
 from archsearch.database import database_url, is_postgres
 from archsearch.errors import ArchsearchError
-from archsearch.jobs import EpochDone, Job, JobDone, Report
-from archsearch.results import Epoch, Run
+from archsearch.jobs import EpochDone, JobDone, Report
 from archsearch.search import search
 from archsearch.study import Sampler, Study, StudyFolder, load_study
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch, Run
 
 WORKERS = (1, 16, 64, 256, 1024)
 LATE = 0.75

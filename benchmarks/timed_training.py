@@ -20,10 +20,10 @@ import torch
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.parse import from_json, read_text
-from archsearch.data import Dataset, Images, load
 from archsearch.errors import ArchsearchError
-from archsearch.recipe import Recipe
 from archsearch.spec.models import Spec
+from archsearch.training.images import Dataset, Images, load
+from archsearch.training.recipe import Recipe
 
 HERE = Path(__file__).parent
 STUDIES = HERE.parent / "studies"

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
 from archsearch.convert.to_module import DepthwiseConv2d, build
-from archsearch.device import choose, keep_freed_memory
 from archsearch.space.four_blocks import spec_of
 from archsearch.study import load_study
+from archsearch.training.device import choose, keep_freed_memory
 
 BATCH = 128
 ROUNDS = 12

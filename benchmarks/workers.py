@@ -25,7 +25,6 @@ import optuna
 import torch
 from timed_training import about_images, as_markdown, has_cifar10, table
 
-from archsearch.device import choose
 from archsearch.errors import ArchsearchError
 from archsearch.study import (
     DEFAULT_STUDY,
@@ -36,6 +35,7 @@ from archsearch.study import (
     load_study,
     study_toml,
 )
+from archsearch.training.device import choose
 
 WORKERS = (1, 2)
 _POLL_S = 0.2

@@ -8,7 +8,7 @@ import sys
 from multiprocessing.connection import Connection
 
 from archsearch.jobs import EpochDone, JobDone
-from archsearch.results import Epoch, Run
+from archsearch.training.records import Epoch, Run
 from archsearch.worker import Counter, Loading, Lost, Place, Ready
 
 RUN = Run(device="d", precision="fp32", seed=0, dataset="shapes", torch_version="t")

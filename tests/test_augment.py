@@ -9,8 +9,8 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from archsearch import augment as a
-from archsearch.recipe import Affine, Augment, ColorJitter, Cutout, Erasing
+from archsearch.training import augment as a
+from archsearch.training.recipe import Affine, Augment, ColorJitter, Cutout, Erasing
 
 N, H, W = 6, 12, 16
 

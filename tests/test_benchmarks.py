@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.data import Images
-from archsearch.recipe import Augment, Cutout, Recipe
 from archsearch.spec.models import Spec
+from archsearch.training.images import Images
+from archsearch.training.recipe import Augment, Cutout, Recipe
 from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from archsearch import charts
-from archsearch.charts import DPI, Subject, write_charts
-from archsearch.evaluation import evaluate
-from archsearch.results import Epoch
+from archsearch.training.evaluation import plots
+from archsearch.training.evaluation.evaluate import evaluate
+from archsearch.training.evaluation.plots import DPI, Subject, write_charts
+from archsearch.training.records import Epoch
 
 CLASSES = ("cat", "dog", "ship")
 SIZES = {
@@ -77,7 +77,7 @@ def test_every_chart_has_its_size_and_colours(tmp_path: Path) -> None:
 
 
 def only(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(charts, "CHARTS", {name: charts.CHARTS[name]})
+    monkeypatch.setattr(plots, "CHARTS", {name: plots.CHARTS[name]})
 
 
 @pytest.mark.parametrize("mistakes", [0, 3, 40])

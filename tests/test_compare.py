@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsearch import data
 from archsearch.common.parse import from_json
 from archsearch.compare import IMAGES, standard_error
 from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.spec import models as s
 from archsearch.spec.diff import aligned, differences
+from archsearch.training import images
 from tests import strategies
 from tests.conftest import ROOT, Cli
 from tests.test_leaderboard import CHANCE, OLD, OURS, by_hand
@@ -240,10 +240,10 @@ def test_seeds_count_where_there_are_several() -> None:
 
 
 def test_the_images_that_accuracies_are_of() -> None:
-    shapes = data.load("shapes", None)
-    held = data.holdout(shapes.train)[1]
+    shapes = images.load("shapes", None)
+    held = images.holdout(shapes.train)[1]
     assert IMAGES["shapes"] == (len(held.labels), len(shapes.test.labels))
-    assert IMAGES["cifar10"] == (50_000 // data.HOLDOUT_SHARE, 10_000)
+    assert IMAGES["cifar10"] == (50_000 // images.HOLDOUT_SHARE, 10_000)
 
 
 # Files

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from archsearch import data
-from archsearch.data import Dataset, Images, holdout, load
 from archsearch.errors import DataError
+from archsearch.training import images
+from archsearch.training.images import Dataset, Images, holdout, load
 
 CLASSES = [f"class{i}" for i in range(10)]
 
@@ -23,7 +23,7 @@ CLASSES = [f"class{i}" for i in range(10)]
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image folder in CIFAR-10's shape, a thousandth of its size."""
-    monkeypatch.setattr(data, "_CIFAR10_COUNTS", {"train": 50, "test": 10})
+    monkeypatch.setattr(images, "_CIFAR10_COUNTS", {"train": 50, "test": 10})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for split, count in (("train", 5), ("test", 1)):
@@ -47,7 +47,7 @@ def test_an_image_folder_is_decoded_pixel_for_pixel(small: Path) -> None:
 
 def test_the_second_load_reads_the_cache(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load("cifar10", small)
-    monkeypatch.setattr(data, "_decoded", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(images, "_decoded", lambda *_: pytest.fail("decoded again"))
     assert torch.equal(load("cifar10", small).train.pixels, first.train.pixels)
 
 
@@ -115,7 +115,7 @@ def test_a_download_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Mon
     """A real server that accepts and stays silent; nothing outside this machine is asked."""
     monkeypatch.delenv("ARCHSEARCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(data, "_DOWNLOAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(images, "_DOWNLOAD_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setattr(

@@ -11,9 +11,10 @@ from archsearch.analysis.analyze import analyze
 from archsearch.common.parse import from_mapping
 from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import Job, JobFailed
-from archsearch.recipe import Recipe
+from archsearch.jobs import JobFailed
 from archsearch.spec.models import Spec
+from archsearch.training.job import Job
+from archsearch.training.recipe import Recipe
 
 SPEC = from_mapping(Spec, {
     "name": "small",

@@ -17,8 +17,8 @@ from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_json
 from archsearch.diagnosis.fix import fix_network, fix_recipe
 from archsearch.diagnosis.rules import RULES, Measured
-from archsearch.shipped_recipes import load_recipe
 from archsearch.spec.models import Spec
+from archsearch.training.recipe_files import load_recipe
 from tests.conftest import ROOT, Cli
 
 STUDIES = ROOT / "studies"

@@ -24,10 +24,10 @@ from archsearch.diagnosis.histories import Logged
 from archsearch.diagnosis.rules import RULES
 from archsearch.diagnosis.windows import inside_share
 from archsearch.errors import InputError
-from archsearch.recipe import Recipe
-from archsearch.shipped_recipes import load_recipe
 from archsearch.spec import ops
 from archsearch.spec.models import Spec
+from archsearch.training.recipe import Recipe
+from archsearch.training.recipe_files import load_recipe
 from tests.conftest import ROOT
 from tests.strategies import Json, examples, specs
 

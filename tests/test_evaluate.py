@@ -16,17 +16,17 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from archsearch import checkpoint, shapes
-from archsearch.augment import normalised, statistics
 from archsearch.cli import main
 from archsearch.common.interval import Interval, wilson
-from archsearch.data import holdout, load
-from archsearch.device import choose
 from archsearch.errors import ArchsearchError
-from archsearch.evaluation import answers, calibration, evaluate, trained
-from archsearch.evaluation_view import PIXELS
-from archsearch.run_folder import read
-from archsearch.train import evaluate as score
+from archsearch.training import checkpoint, shapes
+from archsearch.training.augment import normalised, statistics
+from archsearch.training.device import choose
+from archsearch.training.evaluation.evaluate import answers, calibration, evaluate, trained
+from archsearch.training.evaluation.run_folder import read
+from archsearch.training.evaluation.view import PIXELS
+from archsearch.training.images import holdout, load
+from archsearch.training.loop import evaluate as score
 from tests.conftest import Cli
 
 TABLES = ("per_class.csv", "confusion.csv", "calibration.csv", "mistakes.csv")
@@ -74,7 +74,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """matplotlib is not installed; the pictures, which take longest, have their own tests."""
-    monkeypatch.delitem(sys.modules, "archsearch.charts", raising=False)
+    monkeypatch.delitem(sys.modules, "archsearch.training.evaluation.plots", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
 

@@ -20,11 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
 
-from archsearch import checkpoint
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.constraints import Constraints, judge
 from archsearch.analysis.verdict_view import verdict_page
-from archsearch.checkpoint import Checkpoint, State
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
 from archsearch.convert.diagram import mermaid
@@ -32,6 +30,8 @@ from archsearch.convert.to_module import DepthwiseConv2d, ElementDropout, Net, b
 from archsearch.convert.to_pytorch import MODULE_ATTRIBUTES, identifiers, pytorch_source
 from archsearch.convert.to_svg import svg
 from archsearch.spec.models import Spec
+from archsearch.training import checkpoint
+from archsearch.training.checkpoint import Checkpoint, State
 from tests.conftest import ROOT, Cli
 from tests.strategies import examples, specs
 

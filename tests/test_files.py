@@ -17,10 +17,10 @@ from typing import IO
 import pytest
 import torch
 
-from archsearch import checkpoint
-from archsearch.checkpoint import Checkpoint, State
 from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.errors import ArchsearchError, StudyError
+from archsearch.training import checkpoint
+from archsearch.training.checkpoint import Checkpoint, State
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:

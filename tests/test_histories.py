@@ -12,7 +12,7 @@ from archsearch.diagnosis.histories import Logged, history_findings, read_histor
 from archsearch.diagnosis.recipes import step_sum
 from archsearch.diagnosis.rules import RULES
 from archsearch.errors import ArchsearchError, InputError
-from archsearch.recipe import Recipe, learning_rate
+from archsearch.training.recipe import Recipe, learning_rate
 from tests.conftest import ROOT
 
 

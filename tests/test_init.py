@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
-from archsearch.augment import normalised, statistics
 from archsearch.convert.to_module import Merge, Net, build
-from archsearch.data import load
-from archsearch.init import initialise, whitening
-from archsearch.recipe import Init
 from archsearch.spec.models import Spec
+from archsearch.training.augment import normalised, statistics
+from archsearch.training.images import load
+from archsearch.training.initialise import initialise, whitening
+from archsearch.training.recipe import Init
 from tests.strategies import HEADS, spec_of
 
 

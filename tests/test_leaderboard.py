@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from archsearch import board
 from archsearch.board_query import Query, chosen
 from archsearch.board_view import board_csv, board_json, board_markdown
+from archsearch.entry import LEADERBOARD_COLUMNS
 from archsearch.errors import ArchsearchError, InputError
-from archsearch.results import LEADERBOARD_COLUMNS
 from tests.conftest import ROOT, Cli
 from tests.test_validate import HEAVY
 

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from archsearch import local
 from archsearch.analysis.analyze import analyze
-from archsearch.augment import statistics
-from archsearch.data import load
-from archsearch.device import Device
 from archsearch.errors import DeviceLostError, TrainingError
-from archsearch.jobs import Job, JobFailed
-from archsearch.local import InProcess, Trainer
-from archsearch.recipe import Recipe
+from archsearch.in_process import InProcess
+from archsearch.jobs import JobFailed
 from archsearch.spec.models import Spec
-from archsearch.train import EVAL_BATCH, evaluate
+from archsearch.training import trainer as trainer_module
+from archsearch.training.augment import statistics
+from archsearch.training.device import Device
+from archsearch.training.images import load
+from archsearch.training.job import Job
+from archsearch.training.loop import EVAL_BATCH, evaluate
+from archsearch.training.recipe import Recipe
+from archsearch.training.trainer import Trainer
 from tests.strategies import HEADS, spec_of
 
 
@@ -57,7 +59,7 @@ def test_a_lost_device_ends_the_search_and_not_the_trial(
     trainer: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = torch.AcceleratorError("CUDA error: device-side failure\nCompile with ...")
-    monkeypatch.setattr(local, "train", failing(gone))
+    monkeypatch.setattr(trainer_module, "train", failing(gone))
     executor = InProcess(trainer, warn=print)
     executor.submit(job)
     with pytest.raises(DeviceLostError, match=r"^the test's failed: CUDA error: device-side") as e:
@@ -79,7 +81,7 @@ def test_a_lost_device_ends_the_search_and_not_the_trial(
 def test_what_the_network_cannot_do_fails_its_trial(
     trainer: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
-    monkeypatch.setattr(local, "train", failing(error))
+    monkeypatch.setattr(trainer_module, "train", failing(error))
     executor = InProcess(trainer, warn=print)
     executor.submit(job)
     report = executor.next_report()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from archsearch.errors import InputError
 from archsearch.objective import pareto_front, score, seconds_to
-from archsearch.results import Epoch
 from archsearch.study import Sampler, Study, load_study, study_toml
+from archsearch.training.records import Epoch
 from tests.test_search import accuracy, check_done, demo, go
 
 ACCURACY = st.floats(0, 0.99)

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.checkpoint import load_weights
 from archsearch.common.parse import from_json
 from archsearch.convert import to_onnx
 from archsearch.convert.to_module import build
 from archsearch.convert.to_onnx import SEED, onnx_model
 from archsearch.errors import ArchsearchError, CheckpointError
 from archsearch.spec.models import Spec
+from archsearch.training.checkpoint import load_weights
 from tests.conftest import Cli
 from tests.test_export import EVA8, EVERYTHING, trained
 

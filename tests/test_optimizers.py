@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from archsearch.optimizers import Muon, add_l1, make_optimizers, orthogonalised, set_share
-from archsearch.recipe import Recipe
+from archsearch.training.optimizers import Muon, add_l1, make_optimizers, orthogonalised, set_share
+from archsearch.training.recipe import Recipe
 
 
 def net() -> nn.Sequential:

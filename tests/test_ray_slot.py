@@ -16,7 +16,7 @@ from archsearch.jobs import MoreRoom
 from archsearch.ray_cluster import Head, Share
 from archsearch.ray_executor import RayCluster
 from archsearch.ray_slot import Died, Ended, Slot, _fate, write
-from archsearch.results import Run
+from archsearch.training.records import Run
 from archsearch.worker import Ready
 from tests.test_deaths import JOB
 from tests.test_workers import SHAPES

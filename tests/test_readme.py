@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from archsearch.jobs import Job
-from archsearch.local import Trainer
-from archsearch.results import Epoch
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch
+from archsearch.training.trainer import Trainer
 from tests.conftest import ROOT, Cli
 
 README = (ROOT / "README.md").read_text()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsearch.recipe import (
+from archsearch.training.recipe import (
     Constant,
     Cosine,
     OneCycle,

@@ -20,10 +20,10 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_json, from_mapping, from_toml
 from archsearch.errors import InputError
-from archsearch.recipe import Recipe
 from archsearch.schemas import json_schema
 from archsearch.spec.models import Frozen, Spec
 from archsearch.study import Study, load_study, shipped_studies, study_toml
+from archsearch.training.recipe import Recipe
 from tests.conftest import ROOT, Cli
 from tests.strategies import Json, spec_of, specs
 

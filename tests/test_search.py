@@ -15,15 +15,17 @@ from optuna.storages import RDBStorage
 
 from archsearch.analysis.analyze import analyze
 from archsearch.common import csv_files
+from archsearch.entry import Entry
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, MoreRoom, Report
-from archsearch.results import Entry, Epoch, Run
+from archsearch.jobs import EpochDone, JobDone, JobFailed, MoreRoom, Report
 from archsearch.search import search
 from archsearch.space.four_blocks import BlockSpace, Space
 from archsearch.space.settings import filled, knob_choices, spec_of
 from archsearch.status import status
 from archsearch.study import Pruner, Sampler, Study, StudyFolder, load_study
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch, Run
 from archsearch.workers import Workers
 from tests.conftest import Cli
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from archsearch.common.parse import from_json
-from archsearch.recipe import Recipe
+from archsearch.training.recipe import Recipe
 from tests.conftest import ROOT, Cli
 
 SEEDS = ROOT / "studies" / "seeds"

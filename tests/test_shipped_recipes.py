@@ -8,12 +8,12 @@ import pytest
 
 from archsearch.common.parse import from_toml
 from archsearch.errors import ArchsearchError, InputError
-from archsearch.recipe import Recipe
-from archsearch.shipped_recipes import RECIPE_NAMES, load_recipe
 from archsearch.study import Study, load_study
+from archsearch.training.recipe import Recipe
+from archsearch.training.recipe_files import RECIPE_NAMES, load_recipe
 from tests.conftest import Cli
 
-PACKAGED = Path(__file__).parent.parent / "archsearch" / "recipes"
+PACKAGED = Path(__file__).parent.parent / "archsearch" / "training" / "recipes"
 
 
 def test_every_shipped_recipe_has_its_name_and_every_name_its_recipe() -> None:

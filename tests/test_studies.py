@@ -11,10 +11,10 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common.csv_files import read_csv
 from archsearch.common.parse import from_json, from_toml
-from archsearch.recipe import Recipe
-from archsearch.shipped_recipes import load_recipe
 from archsearch.spec.models import Spec
 from archsearch.study import Study
+from archsearch.training.recipe import Recipe
+from archsearch.training.recipe_files import load_recipe
 from tests.conftest import ROOT
 
 STUDIES = ROOT / "studies"

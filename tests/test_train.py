@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from archsearch.analysis.analyze import analyze
-from archsearch.augment import statistics
 from archsearch.convert.to_module import Net, build
-from archsearch.data import Images, holdout, load
-from archsearch.device import Device, choose
 from archsearch.errors import ArchsearchError, CheckpointError, DivergedError
-from archsearch.optimizers import make_optimizers
-from archsearch.recipe import (
+from archsearch.spec.models import Spec
+from archsearch.training.augment import statistics
+from archsearch.training.device import Device, choose
+from archsearch.training.images import Images, holdout, load
+from archsearch.training.loop import check_loss, evaluate, train
+from archsearch.training.optimizers import make_optimizers
+from archsearch.training.recipe import (
     Augment,
     Average,
     Constant,
@@ -25,9 +27,7 @@ from archsearch.recipe import (
     Recipe,
     SmallFirst,
 )
-from archsearch.results import Epoch
-from archsearch.spec.models import Spec
-from archsearch.train import check_loss, evaluate, train
+from archsearch.training.records import Epoch
 from tests.strategies import HEADS, spec_of
 
 CPU = Device(torch.device("cpu"), "fp32", "test")

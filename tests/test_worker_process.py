@@ -15,9 +15,10 @@ from archsearch import worker_process, workers
 from archsearch.analysis.analyze import analyze
 from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed
-from archsearch.recipe import Recipe
+from archsearch.jobs import EpochDone, JobDone, JobFailed
 from archsearch.spec.models import Spec
+from archsearch.training.job import Job
+from archsearch.training.recipe import Recipe
 from archsearch.worker import Place
 from archsearch.workers import Workers
 from tests import pretend_workers

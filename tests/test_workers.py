@@ -16,15 +16,17 @@ import torch
 from drill import alive
 
 from archsearch.analysis.analyze import analyze
-from archsearch.data import load
 from archsearch.deaths import MAX_ATTEMPTS
-from archsearch.device import choose
 from archsearch.errors import ArchsearchError
-from archsearch.jobs import EpochDone, Executor, Job, JobDone, JobFailed, MoreRoom, Report
-from archsearch.local import InProcess, Trainer
-from archsearch.recipe import Recipe
-from archsearch.results import Epoch
+from archsearch.in_process import InProcess
+from archsearch.jobs import EpochDone, Executor, JobDone, JobFailed, MoreRoom, Report
 from archsearch.spec.models import Spec
+from archsearch.training.device import choose
+from archsearch.training.images import load
+from archsearch.training.job import Job
+from archsearch.training.recipe import Recipe
+from archsearch.training.records import Epoch
+from archsearch.training.trainer import Trainer
 from archsearch.worker import Place
 from archsearch.workers import Workers
 from tests.strategies import HEADS, spec_of

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from archsearch.analysis.constraints import Constraints
     from archsearch.diagnosis import Diagnosis
     from archsearch.diagnosis.fix import Applied
-    from archsearch.recipe import Recipe
     from archsearch.spec.models import Spec
+    from archsearch.training.recipe import Recipe
 
 
 def diagnose(
@@ -62,8 +62,8 @@ def diagnose(
     from archsearch.diagnosis.histories import read_history
     from archsearch.diagnosis_view import diagnosis_data, diagnosis_page
     from archsearch.errors import ArchsearchError, InputError
-    from archsearch.shipped_recipes import load_recipe
     from archsearch.spec.models import Spec
+    from archsearch.training.recipe_files import load_recipe
 
     if epochs is not None and (fix is None or recipe is None):
         raise ArchsearchError("--epochs is of the mended recipe: it needs --fix and --recipe")

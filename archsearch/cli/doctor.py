@@ -48,9 +48,9 @@ def _machine(data: Path | None) -> int:
 
     from archsearch import __version__
     from archsearch.common.machine import cores, physical_memory
-    from archsearch.data import load
-    from archsearch.device import choose
     from archsearch.errors import ArchsearchError
+    from archsearch.training.device import choose
+    from archsearch.training.images import load
     from archsearch.workers import default_workers
 
     device = choose()

@@ -13,10 +13,10 @@ from archsearch.cli.options import DataOption, DeviceOption, Precision, TableOrJ
 from archsearch.common.console import show
 
 if TYPE_CHECKING:
-    from archsearch.data import Images
-    from archsearch.evaluation_view import Report
-    from archsearch.local import Trainer
-    from archsearch.run_folder import RunFolder
+    from archsearch.training.evaluation.run_folder import RunFolder
+    from archsearch.training.evaluation.view import Report
+    from archsearch.training.images import Images
+    from archsearch.training.trainer import Trainer
 
 
 class Split(StrEnum):
@@ -51,8 +51,8 @@ def evaluate(
     """
     import json
 
-    from archsearch import evaluation_view as view
-    from archsearch.run_folder import read
+    from archsearch.training.evaluation import view
+    from archsearch.training.evaluation.run_folder import read
 
     found = read(run)
     if split is Split.holdout:
@@ -91,10 +91,10 @@ def _check_held_out(run: RunFolder) -> None:
 
 
 def _report(run: RunFolder, trainer: Trainer, images: Images, split: Split) -> Report:
-    from archsearch.augment import statistics
     from archsearch.errors import one_line
-    from archsearch.evaluation import answers, evaluate, trained
-    from archsearch.evaluation_view import Report
+    from archsearch.training.augment import statistics
+    from archsearch.training.evaluation.evaluate import answers, evaluate, trained
+    from archsearch.training.evaluation.view import Report
 
     fit = trainer.dataset.train if run.made.full else trainer.fit
     logits = answers(trained(run), images, *statistics(fit.pixels), trainer.device)
@@ -109,10 +109,10 @@ def _report(run: RunFolder, trainer: Trainer, images: Images, split: Split) -> R
 
 def _draw(folder: Path, report: Report, images: Images) -> tuple[str, ...]:
     """Draw what can be drawn here; the names of the files."""
-    from archsearch.evaluation_view import SPLIT_NAMES, caption
+    from archsearch.training.evaluation.view import SPLIT_NAMES, caption
 
     try:
-        from archsearch.charts import Subject, write_charts
+        from archsearch.training.evaluation.plots import Subject, write_charts
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise

@@ -121,7 +121,7 @@ def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
             f"note: fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones\n"
         )
         return model
-    from archsearch.checkpoint import load_weights
+    from archsearch.training.checkpoint import load_weights
 
     return onnx_model(analysis, lambda net: load_weights(net, checkpoint, analysis.spec_hash))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from archsearch.local import Trainer
+    from archsearch.training.trainer import Trainer
 
 
 class Dataset(StrEnum):
@@ -66,9 +66,9 @@ def open_trainer(
     Raises:
         ArchsearchError: either cannot be had.
     """
-    from archsearch import data as datasets
-    from archsearch import device as devices
-    from archsearch.local import Trainer
+    from archsearch.training import device as devices
+    from archsearch.training import images as datasets
+    from archsearch.training.trainer import Trainer
 
     chosen = devices.choose(device, precision.value if precision else None)
     name: datasets.DatasetName = "shapes" if dataset == "shapes" else "cifar10"

@@ -301,7 +301,7 @@ def _executor(
 
         return RayCluster(ray, place, workers, share, warn)
     if workers == 0:
-        from archsearch.local import InProcess
+        from archsearch.in_process import InProcess
 
         precision = Precision(place.precision) if place.precision else None
         trainer = open_trainer(place.dataset, place.data, place.device, precision)
@@ -317,10 +317,10 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.common.console import show
     from archsearch.common.machine import threads_each
     from archsearch.errors import one_line
-    from archsearch.progress import clock
     from archsearch.space.counting.near import account_any
     from archsearch.space.counting.view import accounting_page
     from archsearch.study import study_toml
+    from archsearch.training.progress import clock
     from archsearch.workers import default_workers
 
     lines = study_toml(config).split("\n")  # a spec's names may hold what a terminal would obey

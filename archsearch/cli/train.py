@@ -12,9 +12,9 @@ from archsearch.cli.options import DataOption, Dataset, DeviceOption, PrecisionO
 from archsearch.errors import one_line
 
 if TYPE_CHECKING:
-    from archsearch.jobs import Job
-    from archsearch.local import Trainer
-    from archsearch.results import Epoch
+    from archsearch.training.job import Job
+    from archsearch.training.records import Epoch
+    from archsearch.training.trainer import Trainer
 
 
 def train(
@@ -54,10 +54,10 @@ def train(
     from archsearch.common.folder_lock import locked
     from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.errors import InputError
-    from archsearch.jobs import Job
-    from archsearch.recipe import Recipe
-    from archsearch.shipped_recipes import load_recipe
     from archsearch.spec.models import Spec
+    from archsearch.training.job import Job
+    from archsearch.training.recipe import Recipe
+    from archsearch.training.recipe_files import load_recipe
 
     parsed = from_json(Spec, read_text(spec), source_name(spec))
     how = load_recipe(recipe) if recipe else Recipe()
@@ -92,8 +92,8 @@ def _train(trainer: Trainer, job: Job) -> int:
     from dataclasses import asdict
 
     from archsearch.common.atomic_files import write_text
-    from archsearch.progress import train_progress
-    from archsearch.results import Epoch
+    from archsearch.training.progress import train_progress
+    from archsearch.training.records import Epoch
 
     run = trainer.run_of(job.seed)
     history: list[Epoch] = []

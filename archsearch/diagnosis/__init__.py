@@ -12,7 +12,7 @@ from archsearch.diagnosis import chains, head, recipes, windows
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.histories import Logged, history_findings
 from archsearch.diagnosis.rules import LEVELS, RULES, Level
-from archsearch.recipe import Recipe
+from archsearch.training.recipe import Recipe
 
 _OF_NETWORK: tuple[Callable[[Analysis], Iterator[Finding]], ...] = (
     chains.linear_network,

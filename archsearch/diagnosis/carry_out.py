@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from archsearch.common.parse import from_mapping
 from archsearch.diagnosis.findings import Edit, Fields
-from archsearch.recipe import Recipe
 from archsearch.spec import models as s
+from archsearch.training.recipe import Recipe
 
 
 def told(base: object, edit: Edit) -> str:

@@ -13,11 +13,11 @@ from archsearch.diagnosis.carry_out import changed, edited, told
 from archsearch.diagnosis.findings import Edit, Fields, Finding
 from archsearch.diagnosis.rules import LEVELS
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.recipe import Recipe
 from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.repair import mend
 from archsearch.spec.models import Spec
+from archsearch.training.recipe import Recipe
 
 T = TypeVar("T", Spec, Recipe)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archsearch.diagnosis.findings import Finding
-from archsearch.recipe import Plateau, Recipe, learning_rate
-from archsearch.shipped_recipes import shipped
+from archsearch.training.recipe import Plateau, Recipe, learning_rate
+from archsearch.training.recipe_files import shipped
 
 TRAIN_IMAGES = 50_000
 """CIFAR-10's."""

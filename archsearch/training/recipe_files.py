@@ -10,7 +10,7 @@ from pydantic import BeforeValidator
 
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError
-from archsearch.recipe import Recipe
+from archsearch.training.recipe import Recipe
 
 RecipeName = Literal["fast", "search", "best"]
 """fast: fewest seconds to 85%; search: short, for ranking; best: long, for the highest accuracy."""
@@ -19,7 +19,7 @@ RECIPE_NAMES: tuple[RecipeName, ...] = get_args(RecipeName)
 
 def shipped(name: str) -> Recipe:
     """The shipped recipe of that name (one of `RECIPE_NAMES`)."""
-    file = resources.files("archsearch") / "recipes" / f"{name}.json"
+    file = resources.files("archsearch.training") / "recipes" / f"{name}.json"
     return from_json(Recipe, file.read_text(encoding="utf-8"), name)
 
 

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archsearch.augment import normalised
-from archsearch.checkpoint import trained_weights
 from archsearch.common.interval import Interval, wilson
 from archsearch.convert.to_module import build
-from archsearch.data import Images
-from archsearch.device import Device
 from archsearch.errors import ArchsearchError, CheckpointError
-from archsearch.run_folder import RunFolder
-from archsearch.train import EVAL_BATCH
+from archsearch.training.augment import normalised
+from archsearch.training.checkpoint import trained_weights
+from archsearch.training.device import Device
+from archsearch.training.evaluation.run_folder import RunFolder
+from archsearch.training.images import Images
+from archsearch.training.loop import EVAL_BATCH
 
 # N images, K classes
 

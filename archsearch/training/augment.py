@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from archsearch.recipe import Affine, Augment, ColorJitter, Cutout, Erasing
+from archsearch.training.recipe import Affine, Augment, ColorJitter, Cutout, Erasing
 
 # N images, C channels, H W pixels
 

@@ -9,15 +9,15 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from archsearch import checkpoint
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.checkpoint import Checkpoint
 from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line
-from archsearch.recipe import Fraction, Recipe
-from archsearch.results import Epoch
 from archsearch.spec.models import Spec
-from archsearch.train import target_reached
+from archsearch.training import checkpoint
+from archsearch.training.checkpoint import Checkpoint
+from archsearch.training.loop import target_reached
+from archsearch.training.recipe import Fraction, Recipe
+from archsearch.training.records import Epoch
 
 _NEEDED = ("spec.json", "recipe.json", "run.json", "checkpoint.pt")
 _REMEDY = "run the command that trained it again: it goes on where it stopped"

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from archsearch.common.atomic_files import replacing
 from archsearch.errors import CheckpointError
-from archsearch.results import Epoch
+from archsearch.training.records import Epoch
 
 FORMAT = 2
 

@@ -15,10 +15,10 @@ from PIL import Image
 from archsearch.common import atomic_files, csv_files
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
-from archsearch.evaluation import Bin, Evaluation, Mistake
-from archsearch.progress import epoch_figures
-from archsearch.results import Run
-from archsearch.run_folder import RunFolder
+from archsearch.training.evaluation.evaluate import Bin, Evaluation, Mistake
+from archsearch.training.evaluation.run_folder import RunFolder
+from archsearch.training.progress import epoch_figures
+from archsearch.training.records import Run
 
 Split = Literal["test", "holdout"]
 SPLIT_NAMES: Mapping[Split, str] = {"test": "test", "holdout": "hold-out"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from archsearch.augment import normalised
 from archsearch.convert.to_module import Merge
-from archsearch.recipe import Init
+from archsearch.training.augment import normalised
+from archsearch.training.recipe import Init
 
 WHITENING_IMAGES = 5_000
 _LEAST_VARIANCE = 5e-4

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from archsearch.common import atomic_files
 from archsearch.common.interval import wilson
-from archsearch.evaluation import BINS, Evaluation
-from archsearch.results import Epoch
+from archsearch.training.evaluation.evaluate import BINS, Evaluation
+from archsearch.training.records import Epoch
 
 # Okabe and Ito's colours, which the colour-blind can tell apart
 BLUE, RED, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
-from archsearch import checkpoint
 from archsearch.analysis.analyze import analyze
-from archsearch.augment import statistics
 from archsearch.common import atomic_files
 from archsearch.common.machine import physical_memory
 from archsearch.convert.to_module import build
 from archsearch.convert.to_pytorch import pytorch_source
-from archsearch.data import Dataset, Images, holdout
-from archsearch.device import Device, lost, out_of_memory
-from archsearch.errors import CheckpointError, DeviceLostError, InputError, Problem, TrainingError
-from archsearch.jobs import EpochDone, Job, JobDone, JobFailed, Report
-from archsearch.recipe import recipe_hash
-from archsearch.results import Epoch, Run, write_history
+from archsearch.errors import DeviceLostError, InputError, Problem, TrainingError
 from archsearch.spec import ops
 from archsearch.spec.network import Network
-from archsearch.train import evaluate, train
+from archsearch.training import checkpoint
+from archsearch.training.augment import statistics
+from archsearch.training.device import Device, lost, out_of_memory
+from archsearch.training.images import Dataset, Images, holdout
+from archsearch.training.job import Job
+from archsearch.training.loop import evaluate, train
+from archsearch.training.recipe import recipe_hash
+from archsearch.training.records import Epoch, Run, write_history
 
 BYTES_PER_PARAM = 16
 """Weight, gradient, momentum and a copy while a checkpoint is written, fp32."""
@@ -176,71 +174,3 @@ def _told(size: object) -> str:
 def spec_text(job: Job) -> str:
     """A job's spec as its author (or the search) wrote it."""
     return job.network.spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
-
-
-def reports(
-    trainer: Trainer,
-    job: Job,
-    warn: Callable[[str], None],
-    on_step: Callable[[], None] = lambda: None,
-) -> Iterator[Report]:
-    """Train a job of the search to its end, or to what ends it.
-
-    Raises:
-        DeviceLostError: nothing more will run on the device.
-        ArchsearchError: its folder cannot be written.
-    """
-    test_acc = None
-    try:
-        for step in trainer.train(job, test=job.final, warn=warn, on_step=on_step):
-            if isinstance(step, Epoch):
-                yield EpochDone(job.key, step)
-            else:
-                test_acc = step
-    except CheckpointError as error:
-        # Losing this job's epochs beats losing the search; what is there is kept aside.
-        warn(f"{error}. It is set aside and the trial starts over")
-        _set_aside(job.folder / "checkpoint.pt")
-        yield from reports(trainer, job, warn, on_step)
-    except TrainingError as error:
-        yield JobFailed(job.key, str(error))
-    else:
-        yield JobDone(job.key, test_acc)
-
-
-@dataclass(slots=True)
-class InProcess:
-    """The executor that trains here, one job after the other."""
-
-    trainer: Trainer
-    warn: Callable[[str], None]
-    capacity: int = 1
-    ready: int = 1
-    _running: dict[str, Iterator[Report]] = field(default_factory=dict)
-
-    def run_of(self, seed: int, key: str | None = None) -> Run:
-        """See `Trainer.run_of`."""
-        return self.trainer.run_of(seed)
-
-    def submit(self, job: Job) -> None:
-        """Take a job; it makes progress while `next_report` waits."""
-        self._running[job.key] = reports(self.trainer, job, self.warn)
-
-    def stop(self, key: str) -> None:
-        """Drop a job."""
-        del self._running[key]
-
-    def next_report(self) -> Report:
-        """Train the oldest job's next epoch."""
-        key, progress = next(iter(self._running.items()))
-        report = next(progress)
-        if not isinstance(report, EpochDone):
-            self.stop(key)
-        return report
-
-
-def _set_aside(path: Path) -> None:
-    try:
-        shutil.move(path, path.with_suffix(".corrupt"))
-    except OSError as error:
-        raise atomic_files.unwritable(path, error) from error

@@ -13,16 +13,16 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from archsearch import checkpoint
-from archsearch.augment import Augmenter, normalised, shrunk, statistics
-from archsearch.checkpoint import Checkpoint, State
-from archsearch.data import Images
-from archsearch.device import Device, out_of_memory
 from archsearch.errors import DivergedError
-from archsearch.init import initialise
-from archsearch.optimizers import add_l1, clip, make_optimizers, set_share
-from archsearch.recipe import Recipe, learning_rate
-from archsearch.results import Epoch
+from archsearch.training import checkpoint
+from archsearch.training.augment import Augmenter, normalised, shrunk, statistics
+from archsearch.training.checkpoint import Checkpoint, State
+from archsearch.training.device import Device, out_of_memory
+from archsearch.training.images import Images
+from archsearch.training.initialise import initialise
+from archsearch.training.optimizers import add_l1, clip, make_optimizers, set_share
+from archsearch.training.recipe import Recipe, learning_rate
+from archsearch.training.records import Epoch
 
 EVAL_BATCH = 1_000
 EXPLODED = 10.0

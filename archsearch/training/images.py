@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from archsearch import shapes
 from archsearch.common.atomic_files import cache_folder, replacing
 from archsearch.errors import ArchsearchError, DataError
+from archsearch.training import shapes
 
 # N images, H W pixels, C channels
 

@@ -1,0 +1,83 @@
+"""The executor that trains in this process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archsearch.common import atomic_files
+from archsearch.errors import CheckpointError, TrainingError
+from archsearch.jobs import EpochDone, JobDone, JobFailed, Report
+from archsearch.training.job import Job
+from archsearch.training.records import Epoch, Run
+from archsearch.training.trainer import Trainer
+
+
+def reports(
+    trainer: Trainer,
+    job: Job,
+    warn: Callable[[str], None],
+    on_step: Callable[[], None] = lambda: None,
+) -> Iterator[Report]:
+    """Train a job of the search to its end, or to what ends it.
+
+    Raises:
+        DeviceLostError: nothing more will run on the device.
+        ArchsearchError: its folder cannot be written.
+    """
+    test_acc = None
+    try:
+        for step in trainer.train(job, test=job.final, warn=warn, on_step=on_step):
+            if isinstance(step, Epoch):
+                yield EpochDone(job.key, step)
+            else:
+                test_acc = step
+    except CheckpointError as error:
+        # Losing this job's epochs beats losing the search; what is there is kept aside.
+        warn(f"{error}. It is set aside and the trial starts over")
+        _set_aside(job.folder / "checkpoint.pt")
+        yield from reports(trainer, job, warn, on_step)
+    except TrainingError as error:
+        yield JobFailed(job.key, str(error))
+    else:
+        yield JobDone(job.key, test_acc)
+
+
+@dataclass(slots=True)
+class InProcess:
+    """The executor that trains here, one job after the other."""
+
+    trainer: Trainer
+    warn: Callable[[str], None]
+    capacity: int = 1
+    ready: int = 1
+    _running: dict[str, Iterator[Report]] = field(default_factory=dict)
+
+    def run_of(self, seed: int, key: str | None = None) -> Run:
+        """See `Trainer.run_of`."""
+        return self.trainer.run_of(seed)
+
+    def submit(self, job: Job) -> None:
+        """Take a job; it makes progress while `next_report` waits."""
+        self._running[job.key] = reports(self.trainer, job, self.warn)
+
+    def stop(self, key: str) -> None:
+        """Drop a job."""
+        del self._running[key]
+
+    def next_report(self) -> Report:
+        """Train the oldest job's next epoch."""
+        key, progress = next(iter(self._running.items()))
+        report = next(progress)
+        if not isinstance(report, EpochDone):
+            self.stop(key)
+        return report
+
+
+def _set_aside(path: Path) -> None:
+    try:
+        shutil.move(path, path.with_suffix(".corrupt"))
+    except OSError as error:
+        raise atomic_files.unwritable(path, error) from error

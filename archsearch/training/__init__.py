@@ -1,0 +1,1 @@
+"""Recipes, data sets, augmentation, the loop, checkpoints and evaluation."""

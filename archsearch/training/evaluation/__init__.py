@@ -1,0 +1,1 @@
+"""A trained run, read back, scored, shown and drawn."""
