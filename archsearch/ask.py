@@ -12,7 +12,7 @@ from archsearch.analysis.constraints import Constraints
 from archsearch.leaderboard import analyze_trial
 from archsearch.propose import distributions, proposal
 from archsearch.spec.formatting import axes
-from archsearch.study import Study
+from archsearch.study.config import Study
 
 _KEEP_NOTHING = ("tpe", "random")
 """Samplers that need nothing of their own kept with the trials that they propose."""

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 from archsearch.entry import Entry, Status
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 
 MAX_BYTES = 1 << 24
 """Of a leaderboard: a row takes less than a kilobyte."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from archsearch.board import AXES, COLUMNS, SHARES, STUDY, Board, Cell, Row, kind_of
 from archsearch.errors import ArchsearchError, shown
-from archsearch.objective import pareto_front
+from archsearch.study.objective import pareto_front
 
 MAX_TEXT = 1_000
 """Of a condition, in characters."""

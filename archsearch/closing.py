@@ -15,7 +15,8 @@ from archsearch.jobs import JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name
 from archsearch.propose import REFERENCE, taken_hashes
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.study import Study, StudyFolder
+from archsearch.study.config import Study
+from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from archsearch.board import STUDY, Board, Row
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError
-from archsearch.study import Study, StudyFolder
+from archsearch.study.config import Study
+from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
 
 _TIMED = ("device", "precision")

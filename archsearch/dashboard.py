@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from archsearch.errors import ArchsearchError, one_line
 from archsearch.storage import storage_errors
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 
 LOOPBACK = "127.0.0.1"
 _LOOPBACK_NAMES = ("127.0.0.1", "localhost")

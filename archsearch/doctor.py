@@ -19,7 +19,8 @@ from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard import analyze_trial, is_whole, leaderboard
 from archsearch.spec.models import Spec
 from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
-from archsearch.study import Study, StudyFolder, study_toml
+from archsearch.study.config import Study, study_toml
+from archsearch.study.folder import StudyFolder
 from archsearch.training import checkpoint
 from archsearch.training.records import Epoch, write_history
 

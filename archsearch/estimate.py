@@ -14,7 +14,7 @@ from archsearch.convert.to_module import build
 from archsearch.space.judge import screen
 from archsearch.space.sampling import draw
 from archsearch.spec.network import Network
-from archsearch.study import Study
+from archsearch.study.config import Study
 from archsearch.training.loop import train
 from archsearch.training.recipe import Recipe
 from archsearch.training.trainer import Trainer

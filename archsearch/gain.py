@@ -13,7 +13,7 @@ from archsearch.errors import one_line
 from archsearch.propose import REFERENCE
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.formatting import axes
-from archsearch.study import Study
+from archsearch.study.config import Study
 
 
 @dataclass(frozen=True, slots=True)

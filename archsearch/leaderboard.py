@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.entry import Entry
-from archsearch.objective import pareto_front, score, seconds_to
 from archsearch.propose import distributions
 from archsearch.space.settings import cell, filled, spec_of, told
 from archsearch.spec.formatting import axes
-from archsearch.study import Study, StudyFolder
+from archsearch.study.config import Study
+from archsearch.study.folder import StudyFolder
+from archsearch.study.objective import pareto_front, score, seconds_to
 from archsearch.training.records import Epoch, Run
 
 ASKED = "asked"

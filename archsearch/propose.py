@@ -22,7 +22,7 @@ from archsearch.space.judge import screen
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw, trimmed
 from archsearch.space.settings import AnySpace, filled, knob_choices, needed
-from archsearch.study import Sampler
+from archsearch.study.config import Sampler
 
 REFERENCE = "reference"
 """The study attribute with the result of the spec that the search started from."""

@@ -20,7 +20,6 @@ from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceErr
 from archsearch.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
 from archsearch.jobs import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard import ASKED, CLOSING, curves
-from archsearch.objective import score
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting
 from archsearch.propose import FeasibleSampler, distributions, taken_hashes
@@ -36,7 +35,9 @@ from archsearch.storage import (
     refuse_if_elsewhere,
     storage_errors,
 )
-from archsearch.study import Study, StudyFolder, study_toml
+from archsearch.study.config import Study, study_toml
+from archsearch.study.folder import StudyFolder
+from archsearch.study.objective import score
 from archsearch.study_records import Board, Rejections
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch

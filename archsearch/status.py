@@ -27,7 +27,8 @@ from archsearch.leaderboard import (
 )
 from archsearch.progress import InFlight, SearchState, best_of
 from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
-from archsearch.study import Study, StudyFolder
+from archsearch.study.config import Study
+from archsearch.study.folder import StudyFolder
 
 
 @dataclass(frozen=True, slots=True)

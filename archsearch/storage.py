@@ -23,7 +23,8 @@ from archsearch.errors import ArchsearchError, StudyError, one_line
 from archsearch.events import DatabaseAway, DatabaseBack
 from archsearch.outages import Outlasting
 from archsearch.sole_writer import SoleWriter
-from archsearch.study import Study, StudyFolder, study_toml
+from archsearch.study.config import Study, study_toml
+from archsearch.study.folder import StudyFolder
 
 
 @contextmanager

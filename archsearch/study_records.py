@@ -15,7 +15,8 @@ from archsearch.leaderboard import KnownRows, leaderboard
 from archsearch.propose import Rejection
 from archsearch.space.settings import cell
 from archsearch.spec.formatting import axes
-from archsearch.study import Study, StudyFolder
+from archsearch.study.config import Study
+from archsearch.study.folder import StudyFolder
 
 _ALWAYS_WRITTEN = 200
 """Rows of a leaderboard that is written after every trial."""

@@ -17,7 +17,7 @@ from postgres_server import Server
 from ray_nodes import Nodes
 
 from archsearch.database import STORAGE_VARIABLE
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 
 NAME = "drill"
 FINALISTS = 2

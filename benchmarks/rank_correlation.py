@@ -29,7 +29,7 @@ from archsearch.common.csv_files import read_csv
 from archsearch.common.machine import threads_each
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
 from archsearch.training.recipe_files import load_recipe
 

@@ -35,7 +35,8 @@ from archsearch.database import database_url, is_postgres
 from archsearch.errors import ArchsearchError
 from archsearch.jobs import EpochDone, JobDone, Report
 from archsearch.search import search
-from archsearch.study import Sampler, Study, StudyFolder, load_study
+from archsearch.study.config import Sampler, Study, load_study
+from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
 

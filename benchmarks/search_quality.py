@@ -31,7 +31,8 @@ from archsearch.report.facts import Absent, read_facts
 from archsearch.report.knobs import importance
 from archsearch.space.counting.account import share_of
 from archsearch.space.settings import filled, spec_of
-from archsearch.study import Study, StudyFolder, load_study
+from archsearch.study.config import Study, load_study
+from archsearch.study.folder import StudyFolder
 
 RESAMPLES = 10_000
 BEST = 10

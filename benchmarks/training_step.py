@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from archsearch.analysis.analyze import analyze
 from archsearch.convert.to_module import DepthwiseConv2d, build
 from archsearch.space.four_blocks import spec_of
-from archsearch.study import load_study
+from archsearch.study.config import load_study
 from archsearch.training.device import choose, keep_freed_memory
 
 BATCH = 128

@@ -26,15 +26,8 @@ import torch
 from timed_training import about_images, as_markdown, has_cifar10, table
 
 from archsearch.errors import ArchsearchError
-from archsearch.study import (
-    DEFAULT_STUDY,
-    Pruner,
-    Sampler,
-    Study,
-    StudyFolder,
-    load_study,
-    study_toml,
-)
+from archsearch.study.config import DEFAULT_STUDY, Pruner, Sampler, Study, load_study, study_toml
+from archsearch.study.folder import StudyFolder
 from archsearch.training.device import choose
 
 WORKERS = (1, 2)

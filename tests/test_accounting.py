@@ -23,7 +23,7 @@ from archsearch.space.counting import half_spaces
 from archsearch.space.counting.account import FRACTIONS, Accounting, account, advice, share_of
 from archsearch.space.counting.lookup import CHUNK, draw, look_up, tabulate
 from archsearch.space.four_blocks import BlockSpace, Knobs, Space, Value, knob_choices, spec_of
-from archsearch.study import Study, study_toml
+from archsearch.study.config import Study, study_toml
 from tests.conftest import Cli
 
 NO_LIMITS = Constraints(**dict.fromkeys(Constraints.model_fields))

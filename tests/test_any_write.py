@@ -23,7 +23,8 @@ from sqlalchemy.engine.default import DefaultDialect
 from archsearch.common import atomic_files, csv_files
 from archsearch.doctor import examine
 from archsearch.errors import ArchsearchError
-from archsearch.study import Study, StudyFolder
+from archsearch.study.config import Study
+from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
 from tests.test_search import Killed, Pretend, check_done, demo, go
 

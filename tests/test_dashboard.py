@@ -124,7 +124,7 @@ def test_the_database_is_opened_to_be_read(study: Path) -> None:
     from optuna.exceptions import StorageInternalError
 
     from archsearch.dashboard import read_only
-    from archsearch.study import StudyFolder
+    from archsearch.study.folder import StudyFolder
 
     storage = read_only(StudyFolder(study), None)
     (found,) = storage.get_all_studies()

@@ -17,7 +17,6 @@ from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common import csv_files
 from archsearch.common.parse import from_json, from_toml
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.schemas import json_schema
 from archsearch.space.edits.knobs import apply, edits_of, knobs_of
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
@@ -27,8 +26,9 @@ from archsearch.space.settings import needed, told
 from archsearch.spec.models import Conv, DepthwiseSeparable, Residual, Spec
 from archsearch.spec.network import Join
 from archsearch.spec.ops import Conv2d
-from archsearch.study import Study, load_study, sound, study_toml
-from archsearch.study_near import study_near
+from archsearch.study.config import Study, load_study, sound, study_toml
+from archsearch.study.near_spec import study_near
+from archsearch.study.schemas import json_schema
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, examples, spec_of, specs
 
@@ -529,10 +529,10 @@ def test_a_spec_too_large_for_a_study_file_is_refused_at_once(
     """Second direction: the study file of one that is not refused is read again."""
     spec, study = seed("era-s9"), load_study("cifar10-200k")
     written = len(study_toml(study_near(study, spec)).encode())
-    monkeypatch.setattr("archsearch.study_near.MAX_BYTES", written + (1 << 14))
+    monkeypatch.setattr("archsearch.study.near_spec.MAX_BYTES", written + (1 << 14))
     assert len(study_toml(study_near(study, spec))) <= written
-    monkeypatch.setattr("archsearch.study_near.MAX_BYTES", written)
-    monkeypatch.delattr("archsearch.study_near.mend")  # half a minute, of a large one
+    monkeypatch.setattr("archsearch.study.near_spec.MAX_BYTES", written)
+    monkeypatch.delattr("archsearch.study.near_spec.mend")  # half a minute, of a large one
     with pytest.raises(InputError, match=r"of about \d+ KiB, and at most \d+ KiB.*shorten"):
         study_near(study, spec)
 
@@ -542,9 +542,9 @@ def test_a_spec_of_too_many_knobs_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     study, spec = load_study("cifar10-200k"), seed("era-s9")
     near = study_near(study, spec)
     count = len(knobs_of(spec))
-    monkeypatch.setattr("archsearch.study.MAX_KNOBS", count)
+    monkeypatch.setattr("archsearch.study.config.MAX_KNOBS", count)
     assert sound(near, "study.toml") == near
-    monkeypatch.setattr("archsearch.study.MAX_KNOBS", count - 1)
+    monkeypatch.setattr("archsearch.study.config.MAX_KNOBS", count - 1)
     words = f"offer {count} knobs, more than {count - 1}; take"
     with pytest.raises(InputError, match=words):
         study_near(study, spec)

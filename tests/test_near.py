@@ -32,8 +32,9 @@ from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.settings import filled, needed, told
 from archsearch.spec.models import Spec
 from archsearch.status import status
-from archsearch.study import Sampler, Study, StudyFolder
-from archsearch.study_near import study_near
+from archsearch.study.config import Sampler, Study
+from archsearch.study.folder import StudyFolder
+from archsearch.study.near_spec import study_near
 from tests.conftest import ROOT, Cli
 from tests.strategies import Json
 from tests.test_search import Killed, Pretend, accuracy, check_done, demo, go, rows

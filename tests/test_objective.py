@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch.errors import InputError
-from archsearch.objective import pareto_front, score, seconds_to
-from archsearch.study import Sampler, Study, load_study, study_toml
+from archsearch.study.config import Sampler, Study, load_study, study_toml
+from archsearch.study.objective import pareto_front, score, seconds_to
 from archsearch.training.records import Epoch
 from tests.test_search import accuracy, check_done, demo, go
 

@@ -32,7 +32,7 @@ from archsearch.jobs import MoreRoom, Report
 from archsearch.outages import PATIENCE_VARIABLE
 from archsearch.search import search
 from archsearch.storage import looked_into
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli
 from tests.test_search import Pretend, check_done, demo
 

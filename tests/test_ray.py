@@ -24,7 +24,7 @@ from archsearch.errors import ArchsearchError
 from archsearch.jobs import EpochDone, JobDone, JobFailed, MoreRoom
 from archsearch.ray_cluster import Share
 from archsearch.ray_executor import RayCluster
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from tests.test_drill import without
 from tests.test_workers import (

@@ -46,7 +46,7 @@ def pretend(
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with what the commands name."""
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("demo"))
-    shutil.copy(ROOT / "archsearch" / "studies" / "demo.toml", tmp_path / "my-study.toml")
+    shutil.copy(ROOT / "archsearch" / "study" / "shipped" / "demo.toml", tmp_path / "my-study.toml")
     seed = json.loads((ROOT / "studies" / "seeds" / "era-s9" / "spec.json").read_text())
     (tmp_path / "limits.json").write_text('{"max_params": 100000}')
     (tmp_path / "specs.ndjson").write_text(3 * f"{json.dumps(seed)}\n")

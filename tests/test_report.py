@@ -37,7 +37,7 @@ from archsearch.report.wording import HELD_OUT, TEST_IMAGES
 from archsearch.space.four_blocks import knob_choices
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.models import Spec
-from archsearch.study import Study, study_toml
+from archsearch.study.config import Study, study_toml
 from tests.conftest import ROOT, Cli
 
 STUDIES = ROOT / "studies"

@@ -20,9 +20,9 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_json, from_mapping, from_toml
 from archsearch.errors import InputError
-from archsearch.schemas import json_schema
 from archsearch.spec.models import Frozen, Spec
-from archsearch.study import Study, load_study, shipped_studies, study_toml
+from archsearch.study.config import Study, load_study, shipped_studies, study_toml
+from archsearch.study.schemas import json_schema
 from archsearch.training.recipe import Recipe
 from tests.conftest import ROOT, Cli
 from tests.strategies import Json, spec_of, specs
@@ -104,7 +104,7 @@ def test_the_seeds(path: Path) -> None:
 
 @pytest.mark.parametrize("name", shipped_studies())
 def test_shipped_studies_as_written_and_as_written_out(name: str) -> None:
-    file = resources.files("archsearch") / "studies" / f"{name}.toml"
+    file = resources.files("archsearch.study") / "shipped" / f"{name}.toml"
     assert allows("study", tomllib.loads(file.read_text()))
     assert allows("study", tomllib.loads(study_toml(load_study(name))))
 

@@ -23,7 +23,8 @@ from archsearch.search import search
 from archsearch.space.four_blocks import BlockSpace, Space
 from archsearch.space.settings import filled, knob_choices, spec_of
 from archsearch.status import status
-from archsearch.study import Pruner, Sampler, Study, StudyFolder, load_study
+from archsearch.study.config import Pruner, Sampler, Study, load_study
+from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
 from archsearch.workers import Workers

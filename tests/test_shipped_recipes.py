@@ -8,7 +8,7 @@ import pytest
 
 from archsearch.common.parse import from_toml
 from archsearch.errors import ArchsearchError, InputError
-from archsearch.study import Study, load_study
+from archsearch.study.config import Study, load_study
 from archsearch.training.recipe import Recipe
 from archsearch.training.recipe_files import RECIPE_NAMES, load_recipe
 from tests.conftest import Cli

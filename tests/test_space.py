@@ -18,7 +18,7 @@ from archsearch.propose import FeasibleSampler, Rejection, distributions
 from archsearch.space.four_blocks import BlockSpace, Space, knob_choices, spec_of
 from archsearch.space.judge import screen
 from archsearch.space.settings import filled
-from archsearch.study import Sampler, Study, load_study, shipped_studies, study_toml
+from archsearch.study.config import Sampler, Study, load_study, shipped_studies, study_toml
 
 ALL = {name: st.sampled_from(choices) for name, choices in knob_choices(Space()).items()}
 

@@ -12,7 +12,7 @@ from archsearch.common import folder_lock
 from archsearch.events import Event, Started
 from archsearch.progress import SearchState, sparkline
 from archsearch.status import status
-from archsearch.study import StudyFolder
+from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli
 from tests.test_search import Killed, Pretend, demo, go
 

@@ -12,7 +12,7 @@ from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common.csv_files import read_csv
 from archsearch.common.parse import from_json, from_toml
 from archsearch.spec.models import Spec
-from archsearch.study import Study
+from archsearch.study.config import Study
 from archsearch.training.recipe import Recipe
 from archsearch.training.recipe_files import load_recipe
 from tests.conftest import ROOT

@@ -33,7 +33,7 @@ def dashboard(
     from archsearch.errors import ArchsearchError, StudyError
     from archsearch.status import read_study
     from archsearch.storage import refuse_if_elsewhere
-    from archsearch.study import StudyFolder
+    from archsearch.study.folder import StudyFolder
 
     if not find_spec("optuna_dashboard"):
         raise ArchsearchError(

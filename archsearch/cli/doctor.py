@@ -26,7 +26,7 @@ def doctor(
         raise typer.Exit(_machine(data))
     from archsearch.database import database_url
     from archsearch.doctor import examine
-    from archsearch.study import StudyFolder
+    from archsearch.study.folder import StudyFolder
 
     findings = examine(StudyFolder(folder), database_url(storage))
     for finding in findings:

@@ -21,12 +21,12 @@ def schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema of a file that you write, for your editor to complete and check it."""
-    from archsearch.schemas import json_schema
+    from archsearch.study.schemas import json_schema
 
     if toml:
         if name != "study":
             raise ArchsearchError("--toml is of study files alone: archsearch schema study --toml")
-        from archsearch.study_reference import study_reference
+        from archsearch.study.reference import study_reference
 
         sys.stdout.write(study_reference())
         return

@@ -23,7 +23,7 @@ from archsearch.cli.options import (
 if TYPE_CHECKING:
     from archsearch.jobs import Executor
     from archsearch.ray_cluster import Share
-    from archsearch.study import Study
+    from archsearch.study.config import Study
     from archsearch.worker import Place
 
 
@@ -132,7 +132,7 @@ def search(
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
     from archsearch.database import database_url
-    from archsearch.study import load_study
+    from archsearch.study.config import load_study
     from archsearch.worker import Place
 
     config = load_study(study)
@@ -164,7 +164,7 @@ def search(
 
 def _with(config: Study, changes: dict[str, Any]) -> Study:
     from archsearch.common.parse import from_mapping
-    from archsearch.study import Study, sound
+    from archsearch.study.config import Study, sound
 
     if not changes:
         return config
@@ -180,7 +180,7 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
     from archsearch.errors import InputError, one_line
     from archsearch.space.settings import told
     from archsearch.spec.models import Spec
-    from archsearch.study_near import study_near
+    from archsearch.study.near_spec import study_near
 
     source = source_name(path)
     spec = from_json(Spec, read_text(path), source)
@@ -240,7 +240,7 @@ def _search(
     from archsearch.space.neighbourhood import Neighbourhood
     from archsearch.status import status
     from archsearch.storage import refuse_if_elsewhere
-    from archsearch.study import StudyFolder
+    from archsearch.study.folder import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
     # Before workers are started, which takes seconds.
@@ -319,7 +319,7 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.errors import one_line
     from archsearch.space.counting.near import account_any
     from archsearch.space.counting.view import accounting_page
-    from archsearch.study import study_toml
+    from archsearch.study.config import study_toml
     from archsearch.training.progress import clock
     from archsearch.workers import default_workers
 

@@ -26,7 +26,7 @@ def space(
     """
     from archsearch.space.counting.near import account_any
     from archsearch.space.counting.view import accounting_data, accounting_page
-    from archsearch.study import load_study
+    from archsearch.study.config import load_study
 
     loaded = load_study(study)
     accounting = account_any(loaded.space, loaded.constraints, start=loaded.start, seed=loaded.seed)

@@ -25,7 +25,7 @@ def status(
     from archsearch.database import database_url
     from archsearch.gain import gain_page
     from archsearch.status import status as read
-    from archsearch.study import StudyFolder
+    from archsearch.study.folder import StudyFolder
 
     found = read(StudyFolder(folder), database_url(storage))
     console = Console(highlight=False)

@@ -23,7 +23,8 @@ from archsearch.report.records import (
     Run,
 )
 from archsearch.spec.models import Spec
-from archsearch.study import Study, StudyFolder, load_study
+from archsearch.study.config import Study, load_study
+from archsearch.study.folder import StudyFolder
 
 MAX_FINAL_RUNS = 20
 """Of one finalist; the page shows the first."""

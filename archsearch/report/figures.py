@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from archsearch.common.interval import wilson
-from archsearch.objective import pareto_front
 from archsearch.report.charts import (
     BLUE,
     FAINT,
@@ -25,6 +24,7 @@ from archsearch.report.charts import (
 from archsearch.report.facts import Facts, Finalist
 from archsearch.report.records import EpochRow, Row
 from archsearch.report.wording import TEST_IMAGES, joined, mark, plural, share
+from archsearch.study.objective import pareto_front
 
 MAX_POINTS = 20_000
 """Of all curves of a chart; more are thinned evenly."""

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from archsearch.common.interval import wilson
-from archsearch.objective import pareto_front
 from archsearch.report.charts import Chart
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.markup import Html, element, joined
 from archsearch.report.records import Row
 from archsearch.report.wording import TEST_IMAGES, field, made_on, mark
 from archsearch.spec.formatting import axes_text
+from archsearch.study.objective import pareto_front
 
 MAX_ROWS = 2_000
 """Of the leaderboard; the CSV has all."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,12 +13,12 @@ from pydantic import BaseModel, Field, StrictInt
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem
-from archsearch.objective import ObjectiveName
 from archsearch.space.edits.knobs import knobs_of
 from archsearch.space.four_blocks import Space
 from archsearch.space.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.space.settings import AnySpace, setting_problems
 from archsearch.spec.models import Frozen, Input, Spec
+from archsearch.study.objective import ObjectiveName
 from archsearch.training.recipe import Recipe
 from archsearch.training.recipe_files import NamedRecipe
 
@@ -124,7 +123,7 @@ CLASSES = 10
 
 def shipped_studies() -> list[str]:
     """Names of the studies inside the package."""
-    folder = resources.files("archsearch") / "studies"
+    folder = resources.files("archsearch.study") / "shipped"
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir())
 
 
@@ -180,7 +179,7 @@ def load_study(name_or_path: str) -> Study:
         ArchsearchError: there is no such study.
     """
     if name_or_path in shipped_studies():
-        file = resources.files("archsearch") / "studies" / f"{name_or_path}.toml"
+        file = resources.files("archsearch.study") / "shipped" / f"{name_or_path}.toml"
         text = file.read_text(encoding="utf-8")
         return sound(from_toml(Study, text, name_or_path), name_or_path)
     if not Path(name_or_path).exists():
@@ -190,44 +189,3 @@ def load_study(name_or_path: str) -> Study:
         )
     study = from_toml(Study, read_text(name_or_path), name_or_path)
     return sound(study, name_or_path)
-
-
-@dataclass(frozen=True, slots=True)
-class StudyFolder:
-    """What is where in a study folder."""
-
-    path: Path
-
-    @property
-    def study(self) -> Path:
-        """The resolved study file."""
-        return self.path / "study.toml"
-
-    @property
-    def leaderboard(self) -> Path:
-        """The result."""
-        return self.path / "leaderboard.csv"
-
-    @property
-    def rejections(self) -> Path:
-        """Every proposal that cost no trial."""
-        return self.path / "rejections.csv"
-
-    @property
-    def storage(self) -> str:
-        """Optuna's URL of the study's own database."""
-        return f"sqlite:///{self.path / 'study.db'}"
-
-    @property
-    def elsewhere(self) -> Path:
-        """Says which other database the study is kept in, where it is not its own."""
-        return self.path / "storage.txt"
-
-    @property
-    def reference(self) -> Path:
-        """The folder of the spec that the search started from, where it is no trial."""
-        return self.path / "reference"
-
-    def trial(self, spec_hash: str) -> Path:
-        """The folder of one network."""
-        return self.path / "trials" / spec_hash[:12]

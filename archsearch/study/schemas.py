@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 from archsearch.analysis.constraints import Constraints
 from archsearch.errors import ArchsearchError, shown
 from archsearch.spec.models import Frozen, Spec
-from archsearch.study import Study
+from archsearch.study.config import Study
 from archsearch.training.recipe import Recipe
 
 _MODELS: dict[str, type[Frozen]] = {

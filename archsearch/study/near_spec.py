@@ -10,7 +10,7 @@ from archsearch.errors import InputError, Problem
 from archsearch.space.neighbourhood import MAX_EDITS, Neighbourhood
 from archsearch.space.repair import mend
 from archsearch.spec.models import Spec
-from archsearch.study import Study, base_problems, study_toml
+from archsearch.study.config import Study, base_problems, study_toml
 
 _FOR_START = 1 << 14
 """Bytes that the edits to start with, and a longer name, may take in a study file."""

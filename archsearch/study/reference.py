@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from archsearch.schemas import field_docs
 from archsearch.spec.models import Frozen
-from archsearch.study import Study
+from archsearch.study.config import Study
+from archsearch.study.schemas import field_docs
 
 _COLUMNS = 96
 

@@ -1,0 +1,1 @@
+"""The study file and its folder, schemas and objectives."""
