@@ -11,7 +11,7 @@ import optuna
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.entry import Entry
 from archsearch.events import FinalEnded, ReferenceEnded, Started
-from archsearch.jobs import JobDone, JobFailed
+from archsearch.executors.protocol import JobDone, JobFailed
 from archsearch.leaderboard import analyze_trial, final_name
 from archsearch.propose import REFERENCE, taken_hashes
 from archsearch.space.neighbourhood import Neighbourhood

@@ -18,7 +18,7 @@ from archsearch.common import atomic_files, folder_lock
 from archsearch.entry import Entry
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
-from archsearch.jobs import EpochDone, Executor, JobDone, JobFailed, MoreRoom
+from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard import ASKED, CLOSING, curves
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting

@@ -33,7 +33,7 @@ from archsearch.common.csv_files import read_csv
 from archsearch.common.machine import cores, load
 from archsearch.database import database_url, is_postgres
 from archsearch.errors import ArchsearchError
-from archsearch.jobs import EpochDone, JobDone, Report
+from archsearch.executors.protocol import EpochDone, JobDone, Report
 from archsearch.search import search
 from archsearch.study.config import Sampler, Study, load_study
 from archsearch.study.folder import StudyFolder

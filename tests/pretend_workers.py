@@ -7,9 +7,9 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from archsearch.jobs import EpochDone, JobDone
+from archsearch.executors.messages import Counter, Loading, Lost, Place, Ready
+from archsearch.executors.protocol import EpochDone, JobDone
 from archsearch.training.records import Epoch, Run
-from archsearch.worker import Counter, Loading, Lost, Place, Ready
 
 RUN = Run(device="d", precision="fp32", seed=0, dataset="shapes", torch_version="t")
 EPOCH = Epoch(

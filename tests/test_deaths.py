@@ -9,9 +9,9 @@ import pytest
 
 from archsearch.analysis.analyze import analyze
 from archsearch.common.parse import from_mapping
-from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import JobFailed
+from archsearch.executors.protocol import JobFailed
+from archsearch.executors.supervision import Deaths
 from archsearch.spec.models import Spec
 from archsearch.training.job import Job
 from archsearch.training.recipe import Recipe

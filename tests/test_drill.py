@@ -20,10 +20,10 @@ from faults import FAULTS, KILLS, impossible, small_disk
 
 from archsearch.common import folder_lock
 from archsearch.common.csv_files import read_csv
+from archsearch.executors.processes.pool import Workers
 from archsearch.search import search
 from archsearch.study.config import load_study
 from archsearch.study.folder import StudyFolder
-from archsearch.workers import Workers
 from tests.conftest import Cli
 from tests.test_search import Pretend
 

@@ -14,8 +14,8 @@ import torch
 
 from archsearch.analysis.analyze import analyze
 from archsearch.errors import DeviceLostError, TrainingError
-from archsearch.in_process import InProcess
-from archsearch.jobs import JobFailed
+from archsearch.executors.in_process import InProcess
+from archsearch.executors.protocol import JobFailed
 from archsearch.spec.models import Spec
 from archsearch.training import trainer as trainer_module
 from archsearch.training.augment import statistics

@@ -28,7 +28,7 @@ from archsearch.database import STORAGE_VARIABLE
 from archsearch.entry import Entry
 from archsearch.errors import StudyError
 from archsearch.events import DatabaseAway, DatabaseBack, Event, TrialEnded
-from archsearch.jobs import MoreRoom, Report
+from archsearch.executors.protocol import MoreRoom, Report
 from archsearch.outages import PATIENCE_VARIABLE
 from archsearch.search import search
 from archsearch.storage import looked_into

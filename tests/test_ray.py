@@ -21,9 +21,9 @@ from ray_nodes import Nodes
 
 from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
-from archsearch.jobs import EpochDone, JobDone, JobFailed, MoreRoom
-from archsearch.ray_cluster import Share
-from archsearch.ray_executor import RayCluster
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom
+from archsearch.executors.ray.cluster import Share
+from archsearch.executors.ray.executor import RayCluster
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from tests.test_drill import without

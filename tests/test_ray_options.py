@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.ray_cluster import room
+from archsearch.executors.ray.cluster import room
 from tests.conftest import Cli
 
 
@@ -41,7 +41,7 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.chdir(tmp_path)
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        "archsearch.ray_cluster.find_spec",
+        "archsearch.executors.ray.cluster.find_spec",
         lambda name: None if name == "ray" else find(name),
     )
     result = cli("search", "demo", "--ray", "local")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.jobs import MoreRoom
-from archsearch.ray_cluster import Head, Share
-from archsearch.ray_executor import RayCluster
-from archsearch.ray_slot import Died, Ended, Slot, _fate, write
+from archsearch.executors.messages import Ready
+from archsearch.executors.protocol import MoreRoom
+from archsearch.executors.ray.cluster import Head, Share
+from archsearch.executors.ray.executor import RayCluster
+from archsearch.executors.ray.slot import Died, Ended, Slot, _fate, write
 from archsearch.training.records import Run
-from archsearch.worker import Ready
 from tests.test_deaths import JOB
 from tests.test_workers import SHAPES
 

@@ -11,8 +11,8 @@ import pytest
 
 from archsearch import __version__
 from archsearch.common import folder_lock
-from archsearch.ray_worker import _FRESH_S, RayWorker, _job_folder
-from archsearch.worker import Loading, Unusable
+from archsearch.executors.messages import Loading, Unusable
+from archsearch.executors.ray.actor import _FRESH_S, RayWorker, _job_folder
 from tests.test_deaths import JOB
 from tests.test_workers import SHAPES
 

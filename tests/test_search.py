@@ -18,7 +18,8 @@ from archsearch.common import csv_files
 from archsearch.entry import Entry
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, Trained
-from archsearch.jobs import EpochDone, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.processes.pool import Workers
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom, Report
 from archsearch.search import search
 from archsearch.space.four_blocks import BlockSpace, Space
 from archsearch.space.settings import filled, knob_choices, spec_of
@@ -27,7 +28,6 @@ from archsearch.study.config import Pruner, Sampler, Study, load_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
-from archsearch.workers import Workers
 from tests.conftest import Cli
 
 

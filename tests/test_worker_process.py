@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from archsearch import worker_process, workers
 from archsearch.analysis.analyze import analyze
-from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, JobDone, JobFailed
+from archsearch.executors import supervision
+from archsearch.executors.messages import Place
+from archsearch.executors.processes import handle, pool
+from archsearch.executors.processes.pool import Workers
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed
+from archsearch.executors.supervision import MAX_ATTEMPTS
 from archsearch.spec.models import Spec
 from archsearch.training.job import Job
 from archsearch.training.recipe import Recipe
-from archsearch.worker import Place
-from archsearch.workers import Workers
 from tests import pretend_workers
 from tests.strategies import HEADS, spec_of
 
@@ -40,7 +41,7 @@ def job(tmp_path: Path) -> Job:
 @pytest.fixture
 def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], None]:
     """Has workers run another main function."""
-    return lambda main: monkeypatch.setattr("archsearch.worker.main", main)
+    return lambda main: monkeypatch.setattr("archsearch.executors.processes.worker.main", main)
 
 
 def test_a_worker_that_lost_its_device_is_replaced_and_its_job_goes_on(
@@ -77,8 +78,8 @@ def test_a_worker_that_hangs_before_it_is_ready_is_told_and_ended(
     instead: Callable[[Callable[..., None]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instead(pretend_workers.never_ready)
-    monkeypatch.setattr(workers, "SLOW_START_S", 2)
-    monkeypatch.setattr(workers, "_POLL_S", 0.2)
+    monkeypatch.setattr(pool, "SLOW_START_S", 2)
+    monkeypatch.setattr(pool, "_POLL_S", 0.2)
     told: list[str] = []
     with (
         pytest.raises(ArchsearchError, match="3 worker processes in a row could not start, the "
@@ -119,7 +120,7 @@ def test_a_ctrl_c_while_a_worker_starts_is_not_lost(
 
     monkeypatch.setattr(SpawnProcess, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        worker_process.WorkerProcess.start(0, HERE, 1)
+        handle.WorkerProcess.start(0, HERE, 1)
     stop.set()
     assert len(started) == 1
     started[0].kill()
@@ -134,6 +135,6 @@ def test_a_limit_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_limit_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Workers(HERE, 1, print).stuck_after_s == workers.STUCK_AFTER_S
+    assert Workers(HERE, 1, print).stuck_after_s == supervision.STUCK_AFTER_S
     monkeypatch.setenv("ARCHSEARCH_STUCK_AFTER", "20")
     assert Workers(HERE, 1, print).stuck_after_s == 20

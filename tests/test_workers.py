@@ -16,10 +16,12 @@ import torch
 from drill import alive
 
 from archsearch.analysis.analyze import analyze
-from archsearch.deaths import MAX_ATTEMPTS
 from archsearch.errors import ArchsearchError
-from archsearch.in_process import InProcess
-from archsearch.jobs import EpochDone, Executor, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.in_process import InProcess
+from archsearch.executors.messages import Place
+from archsearch.executors.processes.pool import Workers
+from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.supervision import MAX_ATTEMPTS
 from archsearch.spec.models import Spec
 from archsearch.training.device import choose
 from archsearch.training.images import load
@@ -27,8 +29,6 @@ from archsearch.training.job import Job
 from archsearch.training.recipe import Recipe
 from archsearch.training.records import Epoch
 from archsearch.training.trainer import Trainer
-from archsearch.worker import Place
-from archsearch.workers import Workers
 from tests.strategies import HEADS, spec_of
 
 pytestmark = pytest.mark.slow
@@ -192,8 +192,8 @@ def test_what_no_worker_can_do_is_told_at_once(tmp_path: Path) -> None:
 def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
-        "from archsearch.worker import Place\n"
-        "from archsearch.workers import Workers\n"
+        "from archsearch.executors.messages import Place\n"
+        "from archsearch.executors.processes.pool import Workers\n"
         "if __name__ == '__main__':\n"
         "    with Workers(Place('shapes', None, 'cpu', 'fp32'), 2, print) as executor:\n"
         "        print(*executor.processes, flush=True)\n"

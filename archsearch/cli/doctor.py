@@ -49,9 +49,9 @@ def _machine(data: Path | None) -> int:
     from archsearch import __version__
     from archsearch.common.machine import cores, physical_memory
     from archsearch.errors import ArchsearchError
+    from archsearch.executors.processes.pool import default_workers
     from archsearch.training.device import choose
     from archsearch.training.images import load
-    from archsearch.workers import default_workers
 
     device = choose()
     free = shutil.disk_usage(Path.cwd()).free

@@ -21,10 +21,10 @@ from archsearch.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from archsearch.jobs import Executor
-    from archsearch.ray_cluster import Share
+    from archsearch.executors.messages import Place
+    from archsearch.executors.protocol import Executor
+    from archsearch.executors.ray.cluster import Share
     from archsearch.study.config import Study
-    from archsearch.worker import Place
 
 
 class SamplerName(StrEnum):
@@ -132,8 +132,8 @@ def search(
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
     from archsearch.database import database_url
+    from archsearch.executors.messages import Place
     from archsearch.study.config import load_study
-    from archsearch.worker import Place
 
     config = load_study(study)
     if dataset:
@@ -198,7 +198,7 @@ def _share(
     ray: str | None, workers: int | None, cpus: float | None, gpus: float | None, *, dry_run: bool
 ) -> Share:
     """What a trial has of a Ray cluster; refused are options that do not go together."""
-    from archsearch.ray_cluster import Share
+    from archsearch.executors.ray.cluster import Share
 
     if ray is None:
         if cpus is not None or gpus is not None:
@@ -297,16 +297,16 @@ def _executor(
     warn: Callable[[str], None],
 ) -> AbstractContextManager[Executor]:
     if ray is not None:
-        from archsearch.ray_executor import RayCluster
+        from archsearch.executors.ray.executor import RayCluster
 
         return RayCluster(ray, place, workers, share, warn)
     if workers == 0:
-        from archsearch.in_process import InProcess
+        from archsearch.executors.in_process import InProcess
 
         precision = Precision(place.precision) if place.precision else None
         trainer = open_trainer(place.dataset, place.data, place.device, precision)
         return nullcontext(InProcess(trainer, warn))
-    from archsearch.workers import Workers
+    from archsearch.executors.processes.pool import Workers
 
     return Workers(place, workers, warn)
 
@@ -317,11 +317,11 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
     from archsearch.common.console import show
     from archsearch.common.machine import threads_each
     from archsearch.errors import one_line
+    from archsearch.executors.processes.pool import default_workers
     from archsearch.space.counting.near import account_any
     from archsearch.space.counting.view import accounting_page
     from archsearch.study.config import study_toml
     from archsearch.training.progress import clock
-    from archsearch.workers import default_workers
 
     lines = study_toml(config).split("\n")  # a spec's names may hold what a terminal would obey
     sys.stdout.write("".join(f"{one_line(line)}\n" for line in lines))

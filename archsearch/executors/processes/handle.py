@@ -12,10 +12,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 
-from archsearch import worker
 from archsearch.common import atomic_files
+from archsearch.executors.messages import Counter, Drop, Place
+from archsearch.executors.processes import worker
 from archsearch.training.job import Job
-from archsearch.worker import Counter, Drop, Place
 
 
 @dataclass(slots=True)

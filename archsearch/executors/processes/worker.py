@@ -11,97 +11,27 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import Report
+from archsearch.executors.messages import (
+    Counter,
+    Drop,
+    DroppedError,
+    Loading,
+    Lost,
+    Place,
+    Ready,
+    Unusable,
+    Warned,
+)
 from archsearch.training.job import Job
-from archsearch.training.records import Run
 
 if TYPE_CHECKING:
     from archsearch.training.trainer import Trainer
 
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What workers train on, and where.
-
-    Attributes:
-        data: the folder of CIFAR-10, or None: see `data.load`.
-        device: as torch has it (`cpu`, `cuda`, `cuda:1`); None: the best there is.
-        precision: of forward passes; None: the faster one.
-    """
-
-    dataset: Literal["cifar10", "shapes"]
-    data: Path | None
-    device: str | None
-    precision: Literal["fp32", "bf16"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Loading:
-    """What a worker is about to load, which may take its time."""
-
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A worker has loaded what it needs.
-
-    Attributes:
-        gpus: on its machine, where it was told of no GPU in particular and uses one.
-    """
-
-    run: Run
-    gpus: int
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """Something that the user should know."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unusable:
-    """Something that no other network and no other worker would mend."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A worker's last word: the device failed under it. A new process may get it back."""
-
-    device: str
-    why: str
-
-
-FromWorker = Loading | Ready | Warned | Unusable | Lost | Report
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """The driver wants no more of this job."""
-
-    key: str
-
-
-class Counter(Protocol):
-    """A number in shared memory."""
-
-    value: int
-
-
-class DroppedError(Exception):
-    """The job in training was dropped."""
 
 
 def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
@@ -146,7 +76,7 @@ def _die_with_driver() -> None:
 def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
     inbox = _Inbox(pipe)  # first: a driver may die while torch is loaded
     pipe.send(Loading("torch"))
-    from archsearch.in_process import reports
+    from archsearch.executors.in_process import reports
 
     trainer, gpus = _opened(pipe, place)
     pipe.send(Ready(trainer.run_of(seed=0), gpus))

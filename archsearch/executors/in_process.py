@@ -9,7 +9,7 @@ from pathlib import Path
 
 from archsearch.common import atomic_files
 from archsearch.errors import CheckpointError, TrainingError
-from archsearch.jobs import EpochDone, JobDone, JobFailed, Report
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, Report
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
 from archsearch.training.trainer import Trainer

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from archsearch.common.machine import seconds_from
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import JobFailed
+from archsearch.executors.protocol import JobFailed
 from archsearch.training.job import Job
 
 MAX_ATTEMPTS = 3
@@ -63,3 +64,20 @@ class Deaths:
         if lost:
             raise lost
         return JobFailed(job.key, f"{MAX_ATTEMPTS} {self.kind} died of it: the last {how}")
+
+
+STUCK_AFTER_S = 300.0
+"""No optimizer step takes that long, and no batch that is scored."""
+
+
+SLOW_START_S = 60.0
+"""Then the user is told what is waited for."""
+
+
+def stuck_after_s() -> float:
+    """`STUCK_AFTER_S`, or what the environment variable ARCHSEARCH_STUCK_AFTER says.
+
+    Raises:
+        ArchsearchError: it is no number of seconds.
+    """
+    return seconds_from("ARCHSEARCH_STUCK_AFTER", STUCK_AFTER_S)

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from archsearch import __version__
-from archsearch.deaths import Deaths
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, JobDone, JobFailed, MoreRoom, Report
-from archsearch.ray_cluster import GO_ON, Head, Share, actors, gpus, joined, room
-from archsearch.ray_slot import Died, Ended, Slot, write
+from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.ray.cluster import GO_ON, Head, Share, actors, gpus, joined, room
+from archsearch.executors.ray.slot import Died, Ended, Slot, write
+from archsearch.executors.supervision import SLOW_START_S, Deaths, stuck_after_s
 from archsearch.training.job import Job
 from archsearch.training.records import Run
-from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
-from archsearch.workers import SLOW_START_S, stuck_after_s
 
 _TICK_S = 0.1
 _PULSE_S = 10.0
@@ -77,7 +76,7 @@ class RayCluster:
         Raises:
             ArchsearchError: there is no such cluster, data set, device or precision.
         """
-        from archsearch.ray_worker import packed
+        from archsearch.executors.ray.actor import packed
         from archsearch.training.images import load
 
         ray = joined(self.address)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.common import atomic_files
 from archsearch.errors import ArchsearchError, DeviceLostError
+from archsearch.executors.messages import Ready, Unusable
 from archsearch.training.job import Job
 from archsearch.training.records import Run
-from archsearch.worker import Ready, Unusable
 
 if TYPE_CHECKING:
-    from archsearch.ray_worker import Parcel
+    from archsearch.executors.ray.actor import Parcel
 
 _CHECKPOINT = "checkpoint.pt"
 _LEFT_BY_A_RUN = frozenset(

@@ -19,8 +19,7 @@ import numpy as np
 from archsearch import __version__
 from archsearch.common import folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.training.job import Job
-from archsearch.worker import (
+from archsearch.executors.messages import (
     DroppedError,
     FromWorker,
     Loading,
@@ -30,6 +29,7 @@ from archsearch.worker import (
     Unusable,
     Warned,
 )
+from archsearch.training.job import Job
 
 if TYPE_CHECKING:
     from archsearch.training.images import Dataset
@@ -127,7 +127,7 @@ class RayWorker:
             yield Parcel(told, new)
 
     def _told(self, job: Job) -> Iterator[FromWorker]:
-        from archsearch.in_process import reports
+        from archsearch.executors.in_process import reports
 
         if self._trainer is None:
             raise AssertionError("it is opened first")

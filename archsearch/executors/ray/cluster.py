@@ -15,7 +15,7 @@ from typing import Any
 
 from archsearch.common.machine import cores
 from archsearch.errors import ArchsearchError, StudyError
-from archsearch.worker import Place
+from archsearch.executors.messages import Place
 
 LOCAL = "local"
 GO_ON = "what was saved before is as it was. Start Ray again, then run the same command"
@@ -171,7 +171,7 @@ def actors(cpus: float, gpus: float) -> Any:
     """The class of Ray's actors, of which two methods answer while another one trains."""
     import ray
 
-    from archsearch.ray_worker import RayWorker
+    from archsearch.executors.ray.actor import RayWorker
 
     # By hand and not by decorators: where Ray is not installed that module can still be imported.
     names = ("steps", "drop")

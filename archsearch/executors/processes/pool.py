@@ -10,32 +10,19 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from types import TracebackType
 
-from archsearch.common.machine import cores, seconds_from, threads_each
-from archsearch.deaths import Deaths
+from archsearch.common.machine import cores, threads_each
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.jobs import EpochDone, JobDone, JobFailed, Report
+from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
+from archsearch.executors.processes.handle import WorkerProcess
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, Report
+from archsearch.executors.supervision import SLOW_START_S, Deaths, stuck_after_s
 from archsearch.training.job import Job
 from archsearch.training.records import Run
-from archsearch.worker import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
-from archsearch.worker_process import WorkerProcess
 
-STUCK_AFTER_S = 300.0
-"""No optimizer step takes that long, and no batch that is scored."""
 START_WITHIN_S = 1_800.0
 """For each thing that a worker loads; CIFAR-10 at 100 KB/s."""
-SLOW_START_S = 60.0
-"""Then the user is told what is waited for."""
 MAX_CPU_WORKERS = 4
 _POLL_S = 1.0
-
-
-def stuck_after_s() -> float:
-    """`STUCK_AFTER_S`, or what the environment variable ARCHSEARCH_STUCK_AFTER says.
-
-    Raises:
-        ArchsearchError: it is no number of seconds.
-    """
-    return seconds_from("ARCHSEARCH_STUCK_AFTER", STUCK_AFTER_S)
 
 
 @dataclass(slots=True)

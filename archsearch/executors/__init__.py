@@ -1,0 +1,1 @@
+"""Who trains: this process, worker processes, a Ray cluster."""

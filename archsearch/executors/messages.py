@@ -1,0 +1,87 @@
+"""What workers and the driver send one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from archsearch.executors.protocol import Report
+from archsearch.training.records import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What workers train on, and where.
+
+    Attributes:
+        data: the folder of CIFAR-10, or None: see `data.load`.
+        device: as torch has it (`cpu`, `cuda`, `cuda:1`); None: the best there is.
+        precision: of forward passes; None: the faster one.
+    """
+
+    dataset: Literal["cifar10", "shapes"]
+    data: Path | None
+    device: str | None
+    precision: Literal["fp32", "bf16"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What a worker is about to load, which may take its time."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker has loaded what it needs.
+
+    Attributes:
+        gpus: on its machine, where it was told of no GPU in particular and uses one.
+    """
+
+    run: Run
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Something that no other network and no other worker would mend."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker's last word: the device failed under it. A new process may get it back."""
+
+    device: str
+    why: str
+
+
+FromWorker = Loading | Ready | Warned | Unusable | Lost | Report
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The driver wants no more of this job."""
+
+    key: str
+
+
+class Counter(Protocol):
+    """A number in shared memory."""
+
+    value: int
+
+
+class DroppedError(Exception):
+    """The job in training was dropped."""
