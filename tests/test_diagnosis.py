@@ -18,10 +18,10 @@ from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common.parse import from_json
 from archsearch.convert.to_module import build
 from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
-from archsearch.diagnosis.carry_out import edited
+from archsearch.diagnosis.apply_mend import edited
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits
-from archsearch.diagnosis.histories import Logged
 from archsearch.diagnosis.rules import RULES
+from archsearch.diagnosis.training_log import Logged
 from archsearch.diagnosis.windows import inside_share
 from archsearch.errors import InputError
 from archsearch.spec import ops

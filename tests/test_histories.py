@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from archsearch.diagnosis.histories import Logged, history_findings, read_history
 from archsearch.diagnosis.recipes import step_sum
 from archsearch.diagnosis.rules import RULES
+from archsearch.diagnosis.training_log import Logged, history_findings, read_history
 from archsearch.errors import ArchsearchError, InputError
 from archsearch.training.recipe import Recipe, learning_rate
 from tests.conftest import ROOT

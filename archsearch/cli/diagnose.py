@@ -59,8 +59,8 @@ def diagnose(
     from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.diagnosis import diagnose as find
     from archsearch.diagnosis.fix import limit_edits
-    from archsearch.diagnosis.histories import read_history
-    from archsearch.diagnosis_view import diagnosis_data, diagnosis_page
+    from archsearch.diagnosis.training_log import read_history
+    from archsearch.diagnosis.view import diagnosis_data, diagnosis_page
     from archsearch.errors import ArchsearchError, InputError
     from archsearch.spec.models import Spec
     from archsearch.training.recipe_files import load_recipe
@@ -106,7 +106,7 @@ class _Mended:
 
 
 def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _Mended:
-    from archsearch.diagnosis.carry_out import changed, told
+    from archsearch.diagnosis.apply_mend import changed, told
     from archsearch.diagnosis.fix import Applied, fix_network, fix_recipe
 
     spec, recipe = diagnosis.analysis.spec, diagnosis.recipe
@@ -153,7 +153,7 @@ def _write(folder: Path, mended: _Mended) -> None:
 def _tell(folder: Path, mended: _Mended) -> None:
     """Each edit with its reason, and what to do next, on standard error."""
     from archsearch.common.page import plain
-    from archsearch.diagnosis_view import edits_page
+    from archsearch.diagnosis.view import edits_page
     from archsearch.errors import one_line
 
     out, count = one_line(str(folder)), len(mended.edits)

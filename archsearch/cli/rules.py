@@ -18,7 +18,7 @@ def rules(
     ] = TableOrJson.table,
 ) -> None:
     """List the rules that `diagnose` goes by."""
-    from archsearch.diagnosis_view import rules_data, rules_page
+    from archsearch.diagnosis.view import rules_data, rules_page
 
     if output is TableOrJson.json:
         sys.stdout.write(json.dumps(rules_data(), indent=2) + "\n")
@@ -31,7 +31,7 @@ def rule(code: Annotated[str, typer.Argument(help="As `archsearch rules` lists i
     import difflib
 
     from archsearch.diagnosis.rules import RULES
-    from archsearch.diagnosis_view import rule_page
+    from archsearch.diagnosis.view import rule_page
     from archsearch.errors import ArchsearchError, one_line
 
     if code not in RULES:

@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints, active_rules, violations
 from archsearch.analysis.warnings import Caution
-from archsearch.diagnosis import chains, head, recipes, windows
+from archsearch.diagnosis import layer_order, output_head, recipes, windows
 from archsearch.diagnosis.findings import Finding
-from archsearch.diagnosis.histories import Logged, history_findings
 from archsearch.diagnosis.rules import LEVELS, RULES, Level
+from archsearch.diagnosis.training_log import Logged, history_findings
 from archsearch.training.recipe import Recipe
 
 _OF_NETWORK: tuple[Callable[[Analysis], Iterator[Finding]], ...] = (
-    chains.linear_network,
-    chains.no_activation,
-    chains.no_norm,
+    layer_order.linear_network,
+    layer_order.no_activation,
+    layer_order.no_norm,
     windows.depthwise_on_image,
     windows.skipped_cells,
     windows.padded_pointwise,
     windows.padding_kernel,
-    chains.bottleneck,
-    head.on_logits,
-    head.head,
-    head.dropout,
+    layer_order.bottleneck,
+    output_head.on_logits,
+    output_head.head,
+    output_head.dropout,
     windows.idle_dilation,
     windows.downsampling,
 )

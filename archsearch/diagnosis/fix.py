@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints, Violation, active_rules, violations
 from archsearch.diagnosis import level_of, network_findings, recipe_findings
-from archsearch.diagnosis.carry_out import changed, edited, told
+from archsearch.diagnosis.apply_mend import changed, edited, told
 from archsearch.diagnosis.findings import Edit, Fields, Finding
 from archsearch.diagnosis.rules import LEVELS
 from archsearch.errors import HopelessSpaceError, InputError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.layer_table import Row
-from archsearch.diagnosis.carry_out import layer_at
+from archsearch.diagnosis.apply_mend import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.diagnosis.paths import projections
 from archsearch.space.edits.apply import CONVOLUTIONS, strided_kernel

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.diagnosis.carry_out import layer_at
+from archsearch.diagnosis.apply_mend import layer_at
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.paths import WEIGHTED, is_depthwise, is_nonlinear, is_one, links
 from archsearch.spec import models as s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.diagnosis.carry_out import layer_at
+from archsearch.diagnosis.apply_mend import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.spec import models as s
 from archsearch.spec import ops
