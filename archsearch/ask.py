@@ -9,7 +9,7 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints
-from archsearch.leaderboard import analyze_trial
+from archsearch.entries import analyze_trial
 from archsearch.propose import distributions, proposal
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study

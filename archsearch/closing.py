@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.entry import Entry
+from archsearch.entries import analyze_trial, final_name
 from archsearch.events import FinalEnded, ReferenceEnded, Started
 from archsearch.executors.protocol import JobDone, JobFailed
-from archsearch.leaderboard import analyze_trial, final_name
+from archsearch.leaderboard.entry import Entry
 from archsearch.propose import REFERENCE, taken_hashes
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study.config import Study

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.entry import Entry
+from archsearch.leaderboard.entry import Entry
 from archsearch.propose import Rejection
 from archsearch.space.counting.account import Accounting
 from archsearch.training.records import Epoch

@@ -8,8 +8,8 @@ import optuna
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.page import Grid, Line, Page
-from archsearch.entry import Entry
 from archsearch.errors import one_line
+from archsearch.leaderboard.entry import Entry
 from archsearch.propose import REFERENCE
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.formatting import axes

@@ -19,7 +19,6 @@ from rich.text import Text
 from archsearch.analysis.verdict_view import network_figures
 from archsearch.common.console import stderr_console
 from archsearch.common.machine import load
-from archsearch.entry import Entry
 from archsearch.events import (
     DatabaseAway,
     DatabaseBack,
@@ -33,6 +32,7 @@ from archsearch.events import (
     Trained,
     TrialEnded,
 )
+from archsearch.leaderboard.entry import Entry
 from archsearch.training.progress import clock, epoch_figures
 
 SHOWN_BEST = 5

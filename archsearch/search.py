@@ -15,11 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from archsearch.ask import ask
 from archsearch.closing import Closing, closings
 from archsearch.common import atomic_files, folder_lock
-from archsearch.entry import Entry
+from archsearch.entries import ASKED, CLOSING, curves
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
 from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom
-from archsearch.leaderboard import ASKED, CLOSING, curves
+from archsearch.leaderboard.entry import Entry
 from archsearch.orphans import requeue
 from archsearch.outages import Outlasting
 from archsearch.propose import FeasibleSampler, distributions, taken_hashes

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsearch.common.parse import from_json
-from archsearch.compare import IMAGES, standard_error
+from archsearch.leaderboard.compare import IMAGES, standard_error
 from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.spec import models as s
 from archsearch.spec.diff import aligned, differences

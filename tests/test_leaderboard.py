@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsearch import board
-from archsearch.board_query import Query, chosen
-from archsearch.board_view import board_csv, board_json, board_markdown
-from archsearch.entry import LEADERBOARD_COLUMNS
 from archsearch.errors import ArchsearchError, InputError
+from archsearch.leaderboard import reader
+from archsearch.leaderboard.entry import LEADERBOARD_COLUMNS
+from archsearch.leaderboard.query import Query, chosen
+from archsearch.leaderboard.view import board_csv, board_json, board_markdown
 from tests.conftest import ROOT, Cli
 from tests.test_validate import HEAVY
 
@@ -314,7 +314,7 @@ def test_a_damaged_line_is_named_and_other_studies_are_shown(
         (b"a,b\n1,2\n", "line 1  is no leaderboard's header"),
         (b"rank,trial,spec_hash,status,val_acc,params,rank\n", "has a column 'rank' too many"),
         (b"rank,trial,spec_hash,status,val_acc,params\n\xff\n", "line 2  is not UTF-8 text"),
-        (b"x" * (board.MAX_BYTES + 1), "larger than 16 MiB"),
+        (b"x" * (reader.MAX_BYTES + 1), "larger than 16 MiB"),
     ],
 )
 def test_a_file_that_is_no_leaderboard(data: bytes, told: str, cli: Cli, tmp_path: Path) -> None:
@@ -325,9 +325,9 @@ def test_a_file_that_is_no_leaderboard(data: bytes, told: str, cli: Cli, tmp_pat
 
 
 def test_no_more_rows_are_read_than_a_study_has(tmp_path: Path) -> None:
-    folder = study(tmp_path / "s", *[ROW] * (board.MAX_ROWS + 1))
+    folder = study(tmp_path / "s", *[ROW] * (reader.MAX_ROWS + 1))
     with pytest.raises(InputError, match=r"line 10002\s+is a row too many: at most 10,000"):
-        board.read_board(folder, "s")
+        reader.read_board(folder, "s")
 
 
 def test_a_folder_without_a_leaderboard(cli: Cli, tmp_path: Path) -> None:
@@ -389,14 +389,14 @@ def test_any_cells_make_one_line_a_row(some: list[dict[str, Any]]) -> None:
 @given(st.text(max_size=40))
 def test_any_condition_is_understood_or_told(text: str) -> None:
     try:
-        found = chosen([board.read_board(OLD, "s")], Query(where=(text,)))
+        found = chosen([reader.read_board(OLD, "s")], Query(where=(text,)))
     except ArchsearchError:
         return
     assert len(found) <= len(by_hand(OLD))
 
 
 def test_every_column_that_is_written_is_read_as_what_it_is() -> None:
-    kinds = {column: board.kind_of(column) for column in LEADERBOARD_COLUMNS}
+    kinds = {column: reader.kind_of(column) for column in LEADERBOARD_COLUMNS}
     assert kinds["val_acc"] is float
     assert kinds["pareto"] is bool
     assert kinds["receptive_field"] is int

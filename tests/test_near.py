@@ -18,10 +18,10 @@ from archsearch.common import csv_files
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
 from archsearch.doctor import examine
-from archsearch.entry import Entry
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.events import Event, ReferenceEnded, Started
 from archsearch.gain import Gain, gain_of, gain_page
+from archsearch.leaderboard.entry import Entry
 from archsearch.progress import SearchState
 from archsearch.propose import REFERENCE, FeasibleSampler, distributions
 from archsearch.space.counting.account import Accounting, share_of

@@ -25,10 +25,10 @@ from postgres_server import Server, server, why_none
 
 from archsearch.common import csv_files
 from archsearch.database import STORAGE_VARIABLE
-from archsearch.entry import Entry
 from archsearch.errors import StudyError
 from archsearch.events import DatabaseAway, DatabaseBack, Event, TrialEnded
 from archsearch.executors.protocol import MoreRoom, Report
+from archsearch.leaderboard.entry import Entry
 from archsearch.outages import PATIENCE_VARIABLE
 from archsearch.search import search
 from archsearch.storage import looked_into

@@ -14,8 +14,8 @@ from archsearch.cli import EXIT_BAD_INPUT
 from archsearch.common.console import show
 
 if TYPE_CHECKING:
-    from archsearch.board import Board, Row
-    from archsearch.board_query import Query
+    from archsearch.leaderboard.query import Query
+    from archsearch.leaderboard.reader import Board, Row
 
 
 class Format(StrEnum):
@@ -68,8 +68,8 @@ def leaderboard(
 
     Exit status: 0, or 2 where a leaderboard cannot be read; the others are shown all the same.
     """
-    from archsearch.board_query import Query
     from archsearch.errors import ArchsearchError
+    from archsearch.leaderboard.query import Query
 
     query = Query(where=where or (), pareto=pareto, sort=sort, top=top)
     boards, status = _read(folders)
@@ -86,8 +86,8 @@ def leaderboard(
 
 def print_leaderboard(folder: Path) -> None:
     """A study's leaderboard, on standard output."""
-    from archsearch.board import names_of, read_board
-    from archsearch.board_query import Query
+    from archsearch.leaderboard.query import Query
+    from archsearch.leaderboard.reader import names_of, read_board
 
     board = read_board(folder, *names_of([folder]))
     _show([board], Query(), None, Format.table, several=False)
@@ -95,8 +95,8 @@ def print_leaderboard(folder: Path) -> None:
 
 def _read(folders: Sequence[Path]) -> tuple[list[Board], int]:
     """What can be read; the exit status says whether that is all."""
-    from archsearch.board import names_of, read_board
     from archsearch.errors import ArchsearchError
+    from archsearch.leaderboard.reader import names_of, read_board
 
     boards, status = [], 0
     different = list(dict.fromkeys(folders))
@@ -112,9 +112,9 @@ def _read(folders: Sequence[Path]) -> tuple[list[Board], int]:
 def _show(
     boards: Sequence[Board], query: Query, columns: str | None, output: Format, *, several: bool
 ) -> None:
-    from archsearch import board_view as view
-    from archsearch.board import STUDY
-    from archsearch.board_query import check_columns, chosen, known_columns
+    from archsearch.leaderboard import view
+    from archsearch.leaderboard.query import check_columns, chosen, known_columns
+    from archsearch.leaderboard.reader import STUDY
 
     rows = chosen(boards, query)
     known = known_columns(boards)
@@ -144,7 +144,7 @@ def _show(
 def _compare(boards: Sequence[Board], first: str, second: str, output: Format) -> int:
     import json
 
-    from archsearch.compare import compare, comparison_data, comparison_page
+    from archsearch.leaderboard.compare import compare, comparison_data, comparison_page
 
     found = compare(boards, first, second)
     _note(boards, (found.first, found.second))
@@ -161,7 +161,7 @@ def _note(boards: Sequence[Board], rows: Sequence[Row]) -> None:
     """Say what makes rows of several studies hard to compare."""
     if len(boards) < 2:
         return
-    from archsearch.comparable import what_differs
+    from archsearch.leaderboard.caveats import what_differs
 
     for sentence in what_differs(boards, rows):
         sys.stderr.write(f"note: {sentence}\n")

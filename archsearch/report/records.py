@@ -16,7 +16,7 @@ from archsearch.common.csv_records import (
     SpecHash,
     Text,
 )
-from archsearch.entry import Status
+from archsearch.leaderboard.entry import Status
 
 MAX_TRIALS = 5_000
 """Rows of a leaderboard, which are held against one another."""

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.entry import Entry
+from archsearch.leaderboard.entry import Entry
 from archsearch.propose import distributions
 from archsearch.space.settings import cell, filled, spec_of, told
 from archsearch.spec.formatting import axes

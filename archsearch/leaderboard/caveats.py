@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from archsearch.board import STUDY, Board, Row
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError
+from archsearch.leaderboard.reader import STUDY, Board, Row
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe

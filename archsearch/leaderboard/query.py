@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from archsearch.board import AXES, COLUMNS, SHARES, STUDY, Board, Cell, Row, kind_of
 from archsearch.errors import ArchsearchError, shown
+from archsearch.leaderboard.reader import AXES, COLUMNS, SHARES, STUDY, Board, Cell, Row, kind_of
 from archsearch.study.objective import pareto_front
 
 MAX_TEXT = 1_000

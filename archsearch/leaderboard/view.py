@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from archsearch.board import STUDY, Cell, Row, kind_of
 from archsearch.common import csv_files
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
+from archsearch.leaderboard.reader import STUDY, Cell, Row, kind_of
 from archsearch.spec.formatting import axes
 
 _TITLES = {

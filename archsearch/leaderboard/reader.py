@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from archsearch.entry import Entry, Status
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
+from archsearch.leaderboard.entry import Entry, Status
 from archsearch.study.folder import StudyFolder
 
 MAX_BYTES = 1 << 24

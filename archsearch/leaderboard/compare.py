@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.board import STUDY, Board, Cell, Row
 from archsearch.common.page import Grid, Line, Page
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, one_line, shown
+from archsearch.leaderboard.reader import STUDY, Board, Cell, Row
 from archsearch.spec.diff import Change, differences
 from archsearch.spec.formatting import axes
 from archsearch.spec.models import Spec

@@ -1,0 +1,1 @@
+"""Leaderboards read back, queried, shown and compared."""
