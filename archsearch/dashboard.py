@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from archsearch.errors import ArchsearchError, one_line
-from archsearch.storage import storage_errors
+from archsearch.search.storage.open import storage_errors
 from archsearch.study.folder import StudyFolder
 
 LOOPBACK = "127.0.0.1"

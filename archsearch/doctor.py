@@ -14,11 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 from archsearch.analysis.analyze import analyze
 from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.common.parse import from_json, from_toml, read_text
-from archsearch.entries import analyze_trial, is_whole, leaderboard
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, leaderboard_text, write_leaderboard
+from archsearch.search.entries import leaderboard
+from archsearch.search.storage.open import looked_into, refuse_if_elsewhere, storage_errors
+from archsearch.search.trials import analyze_trial, is_whole
 from archsearch.spec.models import Spec
-from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 from archsearch.training import checkpoint

@@ -19,7 +19,8 @@ from rich.text import Text
 from archsearch.analysis.verdict_view import network_figures
 from archsearch.common.console import stderr_console
 from archsearch.common.machine import load
-from archsearch.events import (
+from archsearch.leaderboard.entry import Entry
+from archsearch.search.events import (
     DatabaseAway,
     DatabaseBack,
     Event,
@@ -32,7 +33,6 @@ from archsearch.events import (
     Trained,
     TrialEnded,
 )
-from archsearch.leaderboard.entry import Entry
 from archsearch.training.progress import clock, epoch_figures
 
 SHOWN_BEST = 5

@@ -12,13 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 from archsearch.analysis.verdict_view import network_figures
 from archsearch.common import csv_files, folder_lock
 from archsearch.common.parse import from_toml, read_text
-from archsearch.database import STORAGE_VARIABLE
-from archsearch.entries import ASKED, CLOSING, FINAL, analyze_trial, curves, is_whole, leaderboard
 from archsearch.errors import ArchsearchError, StudyError
-from archsearch.gain import Gain, gain_of
 from archsearch.leaderboard.entry import Entry
 from archsearch.progress import InFlight, SearchState, best_of
-from archsearch.storage import looked_into, refuse_if_elsewhere, storage_errors
+from archsearch.search.entries import leaderboard
+from archsearch.search.improvement import Gain, gain_of
+from archsearch.search.storage.open import looked_into, refuse_if_elsewhere, storage_errors
+from archsearch.search.storage.url import STORAGE_VARIABLE
+from archsearch.search.trials import ASKED, CLOSING, FINAL, analyze_trial, curves, is_whole
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from postgres_server import Server
 from ray_nodes import Nodes
 
-from archsearch.database import STORAGE_VARIABLE
+from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.study.folder import StudyFolder
 
 NAME = "drill"

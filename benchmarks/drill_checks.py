@@ -13,7 +13,7 @@ from drill import FINALISTS, NAME, Drill, DrillError, Saved, alive
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.common.csv_files import read_csv
-from archsearch.storage import looked_into
+from archsearch.search.storage.open import looked_into
 
 _STATUS = {
     TrialState.COMPLETE: "trained",

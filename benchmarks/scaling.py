@@ -3,11 +3,11 @@
 Run: python benchmarks/scaling.py [--workers 1 16 64 256 1024] [--trial-seconds 60]
          [--storage URL] > FILE.md
 
-The driver is `archsearch.search.search` itself. Its executor trains nothing: a trial takes as long
-as one of studies/cifar10-200k took, epoch by epoch, all made longer or shorter alike so that they
-take `--trial-seconds` on average; that time passes on a simulated clock. What the driver does
-between two reports takes the time that it really takes, on that same clock. A worker trains, or
-waits for the driver to give it its next trial.
+The driver is `archsearch.search.driver.search` itself. Its executor trains nothing: a trial takes
+as long as one of studies/cifar10-200k took, epoch by epoch, all made longer or shorter alike so
+that they take `--trial-seconds` on average; that time passes on a simulated clock. What the
+driver does between two reports takes the time that it really takes, on that same clock. A worker
+trains, or waits for the driver to give it its next trial.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from timed_training import STUDIES, as_markdown, table
 
 from archsearch.common.csv_files import read_csv
 from archsearch.common.machine import cores, load
-from archsearch.database import database_url, is_postgres
 from archsearch.errors import ArchsearchError
 from archsearch.executors.protocol import EpochDone, JobDone, Report
-from archsearch.search import search
+from archsearch.search.driver import search
+from archsearch.search.storage.url import database_url, is_postgres
 from archsearch.study.config import Sampler, Study, load_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from archsearch.database import STORAGE_VARIABLE, database_url, public, without_secrets
 from archsearch.errors import ArchsearchError
+from archsearch.search.storage.url import STORAGE_VARIABLE, database_url, public, without_secrets
 from tests.conftest import Cli
 
 SECRET = "s3cr%2Ft"  # noqa: S105 (of nothing)

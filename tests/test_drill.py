@@ -21,7 +21,7 @@ from faults import FAULTS, KILLS, impossible, small_disk
 from archsearch.common import folder_lock
 from archsearch.common.csv_files import read_csv
 from archsearch.executors.processes.pool import Workers
-from archsearch.search import search
+from archsearch.search.driver import search
 from archsearch.study.config import load_study
 from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli

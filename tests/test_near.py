@@ -19,11 +19,13 @@ from archsearch.common.page import plain
 from archsearch.common.parse import from_json
 from archsearch.doctor import examine
 from archsearch.errors import HopelessSpaceError, StudyError
-from archsearch.events import Event, ReferenceEnded, Started
-from archsearch.gain import Gain, gain_of, gain_page
 from archsearch.leaderboard.entry import Entry
 from archsearch.progress import SearchState
-from archsearch.propose import REFERENCE, FeasibleSampler, distributions
+from archsearch.search.distributions import distributions
+from archsearch.search.events import Event, ReferenceEnded, Started
+from archsearch.search.improvement import Gain, gain_of, gain_page
+from archsearch.search.sampler import FeasibleSampler
+from archsearch.search.trials import REFERENCE
 from archsearch.space.counting.account import Accounting, share_of
 from archsearch.space.counting.near import account_any
 from archsearch.space.counting.view import accounting_page

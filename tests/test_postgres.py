@@ -24,14 +24,14 @@ from optuna.trial import TrialState
 from postgres_server import Server, server, why_none
 
 from archsearch.common import csv_files
-from archsearch.database import STORAGE_VARIABLE
 from archsearch.errors import StudyError
-from archsearch.events import DatabaseAway, DatabaseBack, Event, TrialEnded
 from archsearch.executors.protocol import MoreRoom, Report
 from archsearch.leaderboard.entry import Entry
-from archsearch.outages import PATIENCE_VARIABLE
-from archsearch.search import search
-from archsearch.storage import looked_into
+from archsearch.search.driver import search
+from archsearch.search.events import DatabaseAway, DatabaseBack, Event, TrialEnded
+from archsearch.search.storage.open import looked_into
+from archsearch.search.storage.outages import PATIENCE_VARIABLE
+from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli
 from tests.test_search import Pretend, check_done, demo

@@ -16,11 +16,11 @@ from optuna.storages import RDBStorage
 from archsearch.analysis.analyze import analyze
 from archsearch.common import csv_files
 from archsearch.errors import HopelessSpaceError, StudyError
-from archsearch.events import Event, Trained
 from archsearch.executors.processes.pool import Workers
 from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom, Report
 from archsearch.leaderboard.entry import Entry
-from archsearch.search import search
+from archsearch.search.driver import search
+from archsearch.search.events import Event, Trained
 from archsearch.space.four_blocks import BlockSpace, Space
 from archsearch.space.settings import filled, knob_choices, spec_of
 from archsearch.status import status

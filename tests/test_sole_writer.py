@@ -13,8 +13,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from archsearch.errors import StudyError
-from archsearch.sole_writer import NOT_YET, SoleWriter
-from archsearch.storage import looked_into
+from archsearch.search.storage.open import looked_into
+from archsearch.search.storage.single_writer import NOT_YET, SoleWriter
 
 SPACE = {"depth": IntDistribution(1, 9, step=2), "op": CategoricalDistribution(("conv", None))}
 

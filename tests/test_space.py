@@ -14,7 +14,9 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import from_toml
 from archsearch.errors import HopelessSpaceError, InputError
-from archsearch.propose import FeasibleSampler, Rejection, distributions
+from archsearch.search.distributions import distributions
+from archsearch.search.events import Rejection
+from archsearch.search.sampler import FeasibleSampler
 from archsearch.space.four_blocks import BlockSpace, Space, knob_choices, spec_of
 from archsearch.space.judge import screen
 from archsearch.space.settings import filled

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from archsearch.common import folder_lock
-from archsearch.events import Event, Started
 from archsearch.progress import SearchState, sparkline
+from archsearch.search.events import Event, Started
 from archsearch.status import status
 from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli

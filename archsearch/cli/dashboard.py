@@ -29,10 +29,10 @@ def dashboard(
     from importlib.util import find_spec
 
     from archsearch.cli.interrupts import cleanly_then_at_once
-    from archsearch.database import database_url
     from archsearch.errors import ArchsearchError, StudyError
+    from archsearch.search.storage.open import refuse_if_elsewhere
+    from archsearch.search.storage.url import database_url
     from archsearch.status import read_study
-    from archsearch.storage import refuse_if_elsewhere
     from archsearch.study.folder import StudyFolder
 
     if not find_spec("optuna_dashboard"):

@@ -24,8 +24,8 @@ def doctor(
     """
     if folder is None:
         raise typer.Exit(_machine(data))
-    from archsearch.database import database_url
     from archsearch.doctor import examine
+    from archsearch.search.storage.url import database_url
     from archsearch.study.folder import StudyFolder
 
     findings = examine(StudyFolder(folder), database_url(storage))

@@ -131,8 +131,8 @@ def search(
     to go on after an interruption.
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
-    from archsearch.database import database_url
     from archsearch.executors.messages import Place
+    from archsearch.search.storage.url import database_url
     from archsearch.study.config import load_study
 
     config = load_study(study)
@@ -230,16 +230,16 @@ def _search(
     storage: str | None,
     executor_for: Callable[[Callable[[str], None]], AbstractContextManager[Executor]],
 ) -> int:
-    from archsearch import search as driver
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.cli.leaderboard import print_leaderboard
     from archsearch.common import folder_lock
     from archsearch.common.console import show, stderr_console
-    from archsearch.gain import gain_page
     from archsearch.progress import SearchState, search_progress
+    from archsearch.search import driver
+    from archsearch.search.improvement import gain_page
+    from archsearch.search.storage.open import refuse_if_elsewhere
     from archsearch.space.neighbourhood import Neighbourhood
     from archsearch.status import status
-    from archsearch.storage import refuse_if_elsewhere
     from archsearch.study.folder import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)

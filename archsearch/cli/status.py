@@ -22,8 +22,8 @@ def status(
     from rich.text import Text
 
     from archsearch.common.console import show
-    from archsearch.database import database_url
-    from archsearch.gain import gain_page
+    from archsearch.search.improvement import gain_page
+    from archsearch.search.storage.url import database_url
     from archsearch.status import status as read
     from archsearch.study.folder import StudyFolder
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import optuna
 
 from archsearch.errors import ArchsearchError
-from archsearch.propose import distributions
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.records import Row
+from archsearch.search.distributions import distributions
 from archsearch.space.settings import AnySpace, filled, knob_choices
 
 FEWEST = 10

@@ -9,55 +9,17 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.leaderboard.entry import Entry
-from archsearch.propose import distributions
-from archsearch.space.settings import cell, filled, spec_of, told
+from archsearch.search.trials import FINAL, analyze_trial, final_name, history, is_whole
+from archsearch.space.settings import cell, filled, told
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import pareto_front, score, seconds_to
 from archsearch.training.records import Epoch, Run
 
-ASKED = "asked"
-"""The study attribute that says how many trials were asked for, and how many run side by side."""
-
-CLOSING = "closing"
-"""The study attribute that says which trainings after the trials are under way, and how far."""
-
-FINAL = "final:"
-"""How the study attributes of final results begin."""
-
 KnownRows = dict[int, tuple[dict[str, Any], float]]
 """By trial: what its end settled of its row, and its score."""
-
-
-def curves(study: optuna.Study) -> dict[int, list[float]]:
-    """Hold-out accuracy by epoch, by trial; of trials in training too."""
-    return {
-        trial.number: [value for _, value in sorted(trial.intermediate_values.items())]
-        for trial in study.get_trials(deepcopy=False)
-        if trial.intermediate_values
-    }
-
-
-def is_whole(trial: FrozenTrial, config: Study) -> bool:
-    """Whether a trial has its network: a driver may have died while it was asked for."""
-    return (
-        "spec_hash" in trial.user_attrs
-        and distributions(config.space).keys() <= trial.params.keys()
-    )
-
-
-def history(trial: FrozenTrial) -> list[Epoch]:
-    """The epochs of a trial that has ended."""
-    return [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
-
-
-def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
-    """The network that a trial's parameters stand for."""
-    knobs = filled(config.space, trial.params)
-    return analyze(spec_of(config.space, knobs, f"{config.name}-{trial.number}"))
 
 
 def leaderboard(
@@ -159,8 +121,3 @@ def _mean_speed(epochs: list[Epoch]) -> float | None:
 def _mean_seconds(finals: list[dict[str, Any]]) -> float | None:
     seconds = [result["train_seconds"] for result in finals]
     return round(statistics.fmean(seconds), 2) if seconds else None
-
-
-def final_name(spec_hash: str, seed: int | None) -> str:
-    """The study attribute of a final result; without a seed, what all of a network's begin with."""
-    return f"{FINAL}{spec_hash}:{'' if seed is None else seed}"

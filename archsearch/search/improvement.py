@@ -10,7 +10,7 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
 from archsearch.leaderboard.entry import Entry
-from archsearch.propose import REFERENCE
+from archsearch.search.trials import REFERENCE
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study

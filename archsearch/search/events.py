@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsearch.analysis.analyze import Analysis
+from archsearch.analysis.constraints import Verdict
 from archsearch.leaderboard.entry import Entry
-from archsearch.propose import Rejection
 from archsearch.space.counting.account import Accounting
+from archsearch.space.four_blocks import Knobs
 from archsearch.training.records import Epoch
 
 
@@ -128,3 +129,13 @@ Event = (
     | DatabaseAway
     | DatabaseBack
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A proposal that cost no trial."""
+
+    trial: int
+    rules: tuple[str, ...]
+    knobs: Knobs
+    verdict: Verdict | None

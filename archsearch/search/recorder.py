@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 import optuna
 
 from archsearch.common import csv_files
-from archsearch.entries import KnownRows, leaderboard
-from archsearch.events import Rejected
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, Entry, write_leaderboard
-from archsearch.propose import Rejection
+from archsearch.search.entries import KnownRows, leaderboard
+from archsearch.search.events import Rejected, Rejection
 from archsearch.space.settings import cell
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study

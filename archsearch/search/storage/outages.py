@@ -17,10 +17,10 @@ from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from archsearch.common.machine import seconds_from
-from archsearch.database import without_secrets
-from archsearch.driver_lock import DriverLock
 from archsearch.errors import StudyError
-from archsearch.sole_writer import SoleWriter
+from archsearch.search.storage.driver_lock import DriverLock
+from archsearch.search.storage.single_writer import SoleWriter
+from archsearch.search.storage.url import without_secrets
 
 PATIENCE_VARIABLE = "ARCHSEARCH_STORAGE_PATIENCE"
 PATIENCE_S = 600.0

@@ -17,12 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch.common import atomic_files, csv_files
 from archsearch.common.parse import from_toml, read_text
-from archsearch.database import STORAGE_VARIABLE, is_postgres, public, without_secrets
-from archsearch.driver_lock import DriverLock
 from archsearch.errors import ArchsearchError, StudyError, one_line
-from archsearch.events import DatabaseAway, DatabaseBack
-from archsearch.outages import Outlasting
-from archsearch.sole_writer import SoleWriter
+from archsearch.search.events import DatabaseAway, DatabaseBack
+from archsearch.search.storage.driver_lock import DriverLock
+from archsearch.search.storage.outages import Outlasting
+from archsearch.search.storage.single_writer import SoleWriter
+from archsearch.search.storage.url import STORAGE_VARIABLE, is_postgres, public, without_secrets
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 

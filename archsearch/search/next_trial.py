@@ -9,8 +9,9 @@ from optuna.trial import Trial, TrialState, create_trial
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints
-from archsearch.entries import analyze_trial
-from archsearch.propose import distributions, proposal
+from archsearch.search.distributions import distributions
+from archsearch.search.sampler import proposal
+from archsearch.search.trials import analyze_trial
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
 

@@ -12,33 +12,33 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from archsearch.ask import ask
-from archsearch.closing import Closing, closings
 from archsearch.common import atomic_files, folder_lock
-from archsearch.entries import ASKED, CLOSING, curves
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
-from archsearch.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
 from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard.entry import Entry
-from archsearch.orphans import requeue
-from archsearch.outages import Outlasting
-from archsearch.propose import FeasibleSampler, distributions, taken_hashes
-from archsearch.sole_writer import SoleWriter
-from archsearch.space.counting.account import advice
-from archsearch.space.counting.near import account_any
-from archsearch.space.judge import screen
-from archsearch.space.settings import filled
-from archsearch.storage import (
+from archsearch.search.distributions import distributions
+from archsearch.search.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
+from archsearch.search.finals import Closing, closings
+from archsearch.search.next_trial import ask
+from archsearch.search.recorder import Board, Rejections
+from archsearch.search.sampler import FeasibleSampler
+from archsearch.search.storage.open import (
     connected,
     note_elsewhere,
     open_study,
     refuse_if_elsewhere,
     storage_errors,
 )
+from archsearch.search.storage.outages import Outlasting
+from archsearch.search.storage.single_writer import SoleWriter
+from archsearch.search.trials import ASKED, CLOSING, curves, requeue, taken_hashes
+from archsearch.space.counting.account import advice
+from archsearch.space.counting.near import account_any
+from archsearch.space.judge import screen
+from archsearch.space.settings import filled
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import score
-from archsearch.study_records import Board, Rejections
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch
 

@@ -9,11 +9,10 @@ from typing import Any
 import optuna
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.entries import analyze_trial, final_name
-from archsearch.events import FinalEnded, ReferenceEnded, Started
 from archsearch.executors.protocol import JobDone, JobFailed
 from archsearch.leaderboard.entry import Entry
-from archsearch.propose import REFERENCE, taken_hashes
+from archsearch.search.events import FinalEnded, ReferenceEnded, Started
+from archsearch.search.trials import REFERENCE, analyze_trial, final_name, taken_hashes
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder

@@ -6,17 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from archsearch.analysis.constraints import Constraints, Verdict
+from archsearch.analysis.constraints import Constraints
 from archsearch.errors import HopelessSpaceError
+from archsearch.search.distributions import distributions
+from archsearch.search.events import Rejection
+from archsearch.search.trials import taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.judge import screen
 from archsearch.space.neighbourhood import Neighbourhood
@@ -24,39 +26,10 @@ from archsearch.space.sampling import draw, trimmed
 from archsearch.space.settings import AnySpace, filled, knob_choices, needed
 from archsearch.study.config import Sampler
 
-REFERENCE = "reference"
-"""The study attribute with the result of the spec that the search started from."""
 DUPLICATE = "duplicate"
 """The rule that a proposal breaks when its network was trained, or is being trained, already."""
 _MAX_SECONDS = 120
 _GP_TRIES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A proposal that cost no trial."""
-
-    trial: int
-    rules: tuple[str, ...]
-    knobs: Knobs
-    verdict: Verdict | None
-
-
-def distributions(space: AnySpace) -> dict[str, BaseDistribution]:
-    """Optuna's view of the knobs that have a choice; evenly spaced numbers keep their order."""
-    return {
-        name: _distribution(choices)
-        for name, choices in knob_choices(space).items()
-        if len(choices) > 1
-    }
-
-
-def _distribution(choices: tuple[Value, ...]) -> BaseDistribution:
-    numbers = [choice for choice in choices if isinstance(choice, int)]
-    gaps = {high - low for low, high in pairwise(numbers)}
-    if len(numbers) == len(choices) and len(gaps) == 1 and (gap := gaps.pop()) > 0:
-        return IntDistribution(numbers[0], numbers[-1], step=gap)
-    return CategoricalDistribution(choices)
 
 
 @dataclass
@@ -184,19 +157,6 @@ def proposal(study: optuna.Study, number: int, space: dict[str, BaseDistribution
     params = study.sampler.sample_relative(study, drawn, space)
     drawn.params, drawn.distributions = {name: params[name] for name in space}, dict(space)
     return drawn
-
-
-def taken_hashes(study: optuna.Study) -> set[str]:
-    """Networks that are trained, in training, waiting to be, or that failed for good."""
-    # The reference may be trained before it is ever proposed: near a spec, or as more is asked for.
-    reference = study.user_attrs.get(REFERENCE, {})
-    hashes = {reference["spec_hash"]} if "spec_hash" in reference else set()
-    return hashes | {
-        trial.user_attrs["spec_hash"]
-        for trial in study.get_trials(deepcopy=False)
-        if "spec_hash" in trial.user_attrs
-        and not (trial.state == TrialState.FAIL and trial.user_attrs.get("interrupted"))
-    }
 
 
 def told(counts: Mapping[str, int]) -> str:

@@ -1,0 +1,1 @@
+"""Optuna: proposals within the limits, the driver, its database, its records."""
