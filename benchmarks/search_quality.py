@@ -28,7 +28,7 @@ from archsearch.analysis.analyze import analyze
 from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
 from archsearch.report.facts import Absent, read_facts
-from archsearch.report.knobs import importance
+from archsearch.report.importance import importance
 from archsearch.space.counting.account import share_of
 from archsearch.space.settings import filled, spec_of
 from archsearch.study.config import Study, load_study

@@ -28,12 +28,12 @@ from archsearch.common.interval import wilson
 from archsearch.common.parse import from_json
 from archsearch.report.facts import Absent, Facts, read_facts
 from archsearch.report.figures import MAX_POINTS, search_curves, trade_off
-from archsearch.report.knobs import Importance, importance
+from archsearch.report.importance import Importance, importance
 from archsearch.report.markup import element, script_json
 from archsearch.report.page import html
+from archsearch.report.phrases import HELD_OUT, TEST_IMAGES
 from archsearch.report.space_figures import rejections_by_rule, rejections_by_trial
 from archsearch.report.summary import RULES
-from archsearch.report.wording import HELD_OUT, TEST_IMAGES
 from archsearch.space.four_blocks import knob_choices
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.models import Spec

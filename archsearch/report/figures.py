@@ -22,8 +22,8 @@ from archsearch.report.charts import (
     plain,
 )
 from archsearch.report.facts import Facts, Finalist
+from archsearch.report.phrases import TEST_IMAGES, joined, mark, plural, share
 from archsearch.report.records import EpochRow, Row
-from archsearch.report.wording import TEST_IMAGES, joined, mark, plural, share
 from archsearch.study.objective import pareto_front
 
 MAX_POINTS = 20_000

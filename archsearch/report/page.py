@@ -14,12 +14,13 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 from archsearch import __version__
 from archsearch.errors import one_line
 from archsearch.report.charts import Chart
+from archsearch.report.components import absent, figure, leaderboard
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.figures import final_curves, search_curves, trade_off
-from archsearch.report.knobs import importance
+from archsearch.report.finalist import network
+from archsearch.report.importance import importance
 from archsearch.report.markup import Html, element, joined, script_json
-from archsearch.report.network import network
-from archsearch.report.sections import absent, figure, leaderboard
+from archsearch.report.phrases import made_on
 from archsearch.report.space_figures import (
     fields_along_depth,
     knob_shares,
@@ -27,7 +28,6 @@ from archsearch.report.space_figures import (
     rejections_by_trial,
 )
 from archsearch.report.summary import sentences, tiles
-from archsearch.report.wording import made_on
 
 _TITLES = {
     "summary": "Summary",

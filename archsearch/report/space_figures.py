@@ -19,9 +19,9 @@ from archsearch.report.charts import (
     plain,
 )
 from archsearch.report.facts import Facts
-from archsearch.report.knobs import Importance
+from archsearch.report.importance import Importance
+from archsearch.report.phrases import joined, mark, plural
 from archsearch.report.records import Rejection
-from archsearch.report.wording import joined, mark, plural
 
 MAX_BARS = 200
 MAX_KNOBS = 15

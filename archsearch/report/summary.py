@@ -8,8 +8,8 @@ from archsearch.analysis.constraints import active_rules
 from archsearch.common.interval import wilson
 from archsearch.errors import one_line
 from archsearch.report.facts import Facts
+from archsearch.report.phrases import HELD_OUT, TEST_IMAGES, field, joined, mark, plural, share
 from archsearch.report.records import Row
-from archsearch.report.wording import HELD_OUT, TEST_IMAGES, field, joined, mark, plural, share
 from archsearch.space.neighbourhood import Neighbourhood
 
 RULES = {

@@ -9,8 +9,8 @@ from archsearch.common.interval import wilson
 from archsearch.report.charts import Chart
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.markup import Html, element, joined
+from archsearch.report.phrases import TEST_IMAGES, field, made_on, mark
 from archsearch.report.records import Row
-from archsearch.report.wording import TEST_IMAGES, field, made_on, mark
 from archsearch.spec.formatting import axes_text
 from archsearch.study.objective import pareto_front
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image
 
 from archsearch.errors import one_line
+from archsearch.report.components import absent, prose, scroller
 from archsearch.report.facts import Absent, Final, Finalist
 from archsearch.report.markup import Html, element
+from archsearch.report.phrases import share
 from archsearch.report.records import ClassScore, Evaluation, Mistake
-from archsearch.report.sections import absent, prose, scroller
-from archsearch.report.wording import share
 
 SIDE = 32
 """Of the images of mistakes."""

@@ -11,11 +11,11 @@ from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.layer_table import Row
 from archsearch.convert.to_svg import svg
 from archsearch.errors import one_line
-from archsearch.report.answers import answers
+from archsearch.report.components import Cell, Column, absent, scroller, table
 from archsearch.report.facts import Absent, Facts, Finalist
 from archsearch.report.markup import Html, element
-from archsearch.report.sections import Cell, Column, absent, scroller, table
-from archsearch.report.wording import field, mark, plural, share
+from archsearch.report.mistakes import answers
+from archsearch.report.phrases import field, mark, plural, share
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.ops import Conv2d
 
