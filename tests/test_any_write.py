@@ -21,8 +21,8 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine.default import DefaultDialect
 
 from archsearch.common import atomic_files, csv_files
-from archsearch.doctor import examine
 from archsearch.errors import ArchsearchError
+from archsearch.monitor.doctor import examine
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe

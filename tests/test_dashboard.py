@@ -123,7 +123,7 @@ def test_nothing_can_be_changed(study: Path, dashboard: Served) -> None:
 def test_the_database_is_opened_to_be_read(study: Path) -> None:
     from optuna.exceptions import StorageInternalError
 
-    from archsearch.dashboard import read_only
+    from archsearch.monitor.dashboard import read_only
     from archsearch.study.folder import StudyFolder
 
     storage = read_only(StudyFolder(study), None)

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from archsearch.common import csv_files, folder_lock
-from archsearch.doctor import examine
 from archsearch.errors import StudyError
 from archsearch.leaderboard.entry import REJECTION_COLUMNS
+from archsearch.monitor.doctor import examine
 from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli
 from tests.test_search import Killed, Pretend, check_done, go, rows

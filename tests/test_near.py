@@ -17,10 +17,11 @@ from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common import csv_files
 from archsearch.common.page import plain
 from archsearch.common.parse import from_json
-from archsearch.doctor import examine
 from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.leaderboard.entry import Entry
-from archsearch.progress import SearchState
+from archsearch.monitor.doctor import examine
+from archsearch.monitor.live_view import SearchState
+from archsearch.monitor.status import status
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Event, ReferenceEnded, Started
 from archsearch.search.improvement import Gain, gain_of, gain_page
@@ -33,7 +34,6 @@ from archsearch.space.edits.knobs import edits_of, knobs_of
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.settings import filled, needed, told
 from archsearch.spec.models import Spec
-from archsearch.status import status
 from archsearch.study.config import Sampler, Study
 from archsearch.study.folder import StudyFolder
 from archsearch.study.near_spec import study_near

@@ -19,11 +19,11 @@ from archsearch.errors import HopelessSpaceError, StudyError
 from archsearch.executors.processes.pool import Workers
 from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom, Report
 from archsearch.leaderboard.entry import Entry
+from archsearch.monitor.status import status
 from archsearch.search.driver import search
 from archsearch.search.events import Event, Trained
 from archsearch.space.four_blocks import BlockSpace, Space
 from archsearch.space.settings import filled, knob_choices, spec_of
-from archsearch.status import status
 from archsearch.study.config import Pruner, Sampler, Study, load_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from archsearch.common import folder_lock
-from archsearch.progress import SearchState, sparkline
+from archsearch.monitor.live_view import SearchState, sparkline
+from archsearch.monitor.status import status
 from archsearch.search.events import Event, Started
-from archsearch.status import status
 from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli
 from tests.test_search import Killed, Pretend, demo, go

@@ -30,9 +30,9 @@ def dashboard(
 
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.errors import ArchsearchError, StudyError
+    from archsearch.monitor.status import read_study
     from archsearch.search.storage.open import refuse_if_elsewhere
     from archsearch.search.storage.url import database_url
-    from archsearch.status import read_study
     from archsearch.study.folder import StudyFolder
 
     if not find_spec("optuna_dashboard"):
@@ -48,7 +48,7 @@ def dashboard(
             f"{folder}: has no study.db: give --storage if the search had one, or see what it "
             f"found with archsearch leaderboard {folder}"
         )
-    from archsearch.dashboard import LOOPBACK, open_dashboard
+    from archsearch.monitor.dashboard import LOOPBACK, open_dashboard
 
     with suppress(KeyboardInterrupt), cleanly_then_at_once():
         server, address = open_dashboard(study, config.name, url, host or LOOPBACK, port)

@@ -24,7 +24,7 @@ def doctor(
     """
     if folder is None:
         raise typer.Exit(_machine(data))
-    from archsearch.doctor import examine
+    from archsearch.monitor.doctor import examine
     from archsearch.search.storage.url import database_url
     from archsearch.study.folder import StudyFolder
 

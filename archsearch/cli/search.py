@@ -234,12 +234,12 @@ def _search(
     from archsearch.cli.leaderboard import print_leaderboard
     from archsearch.common import folder_lock
     from archsearch.common.console import show, stderr_console
-    from archsearch.progress import SearchState, search_progress
+    from archsearch.monitor.live_view import SearchState, search_progress
+    from archsearch.monitor.status import status
     from archsearch.search import driver
     from archsearch.search.improvement import gain_page
     from archsearch.search.storage.open import refuse_if_elsewhere
     from archsearch.space.neighbourhood import Neighbourhood
-    from archsearch.status import status
     from archsearch.study.folder import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
@@ -331,7 +331,7 @@ def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> i
         return 1
     import torch
 
-    from archsearch.estimate import estimate
+    from archsearch.monitor.estimate import estimate
 
     count = workers or (default_workers() if workers is None else 1)
     torch.set_num_threads(threads_each(count))

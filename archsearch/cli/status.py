@@ -22,9 +22,9 @@ def status(
     from rich.text import Text
 
     from archsearch.common.console import show
+    from archsearch.monitor.status import status as read
     from archsearch.search.improvement import gain_page
     from archsearch.search.storage.url import database_url
-    from archsearch.status import status as read
     from archsearch.study.folder import StudyFolder
 
     found = read(StudyFolder(folder), database_url(storage))

@@ -14,7 +14,7 @@ from archsearch.common import csv_files, folder_lock
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.leaderboard.entry import Entry
-from archsearch.progress import InFlight, SearchState, best_of
+from archsearch.monitor.live_view import InFlight, SearchState, best_of
 from archsearch.search.entries import leaderboard
 from archsearch.search.improvement import Gain, gain_of
 from archsearch.search.storage.open import looked_into, refuse_if_elsewhere, storage_errors

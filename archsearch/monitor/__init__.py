@@ -1,0 +1,1 @@
+"""A search seen from outside, or live."""
