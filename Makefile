@@ -47,4 +47,4 @@ format: setup ## rewrite what style can
 
 .PHONY: golden
 golden: setup ## rewrite golden tables; review the diff
-	$(BIN)/pytest tests/test_validate.py tests/test_export.py tests/test_diagram.py --overwrite
+	$(BIN)/pytest tests/cli/test_validate.py tests/convert/test_to_pytorch.py tests/convert/test_diagram.py --overwrite

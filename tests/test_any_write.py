@@ -26,7 +26,7 @@ from archsearch.monitor.doctor import examine
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
-from tests.test_search import Killed, Pretend, check_done, demo, go
+from tests.search.test_driver import Killed, Pretend, check_done, demo, go
 
 TRIALS = 3
 WRITES = 50
