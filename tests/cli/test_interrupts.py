@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from drill import alive
+from fault_drill.drill import alive
 
 SCRIPT = """
 import multiprocessing, signal, sys, time

@@ -1,6 +1,6 @@
 """The real command, harmed at random moments: it goes on where it was, and nothing is lost.
 
-`benchmarks/fault_drill.py` is the long form of this.
+`benchmarks/fault_drill` is the long form of this.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from drill import FINALISTS, STUDY, Drill, archsearch
-from drill_checks import lost, wrong
-from fault_drill import Occurrence, drilled, rows_of, schedule
-from faults import FAULTS, KILLS, impossible, small_disk
+from fault_drill.checks import lost, wrong
+from fault_drill.drill import FINALISTS, STUDY, Drill, archsearch
+from fault_drill.faults import FAULTS, KILLS, impossible, small_disk
+from fault_drill.run import Occurrence, drilled, rows_of, schedule
 
 from archsearch.common import folder_lock
 from archsearch.common.csv_files import read_csv

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drill import alive
+from fault_drill.drill import alive
 
 from archsearch.analysis.analyze import analyze
 from archsearch.errors import ArchsearchError

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import postgres_server
 import pytest
-import ray_nodes
 import torch
-from drill import FINALISTS, STUDY, Drill, actors, archsearch
-from fault_drill import drilled
-from ray_nodes import Nodes
+from fault_drill import postgres_server, ray_nodes
+from fault_drill.drill import FINALISTS, STUDY, Drill, actors, archsearch
+from fault_drill.ray_nodes import Nodes
+from fault_drill.run import drilled
 
 from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError

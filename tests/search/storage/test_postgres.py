@@ -18,10 +18,10 @@ import sqlalchemy
 import sqlalchemy.event
 import sqlalchemy.exc
 import sqlalchemy.orm
-from drill import STUDY, archsearch, processes_below
+from fault_drill.drill import STUDY, archsearch, processes_below
+from fault_drill.postgres_server import Server, server, why_none
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from postgres_server import Server, server, why_none
 
 from archsearch.common import csv_files
 from archsearch.errors import StudyError
@@ -38,7 +38,7 @@ from tests.search.test_driver import Pretend, check_done, demo
 
 pytestmark = pytest.mark.postgres
 OUTAGE_S = 5.0
-"""Of the search with real workers; in a drill they are longer (benchmarks/faults.py)."""
+"""Of the search with real workers; in a drill they are longer (fault_drill/faults.py)."""
 MOST_UNBROKEN = 150
 """Statements from one break to the next; a new trial takes sixty."""
 BREAK = (

@@ -1,7 +1,7 @@
 """A search under fire: killed, stopped, out of disk, started twice; it must lose nothing.
 
-Run: python benchmarks/fault_drill.py        (about ten minutes on two idle cores)
-     python benchmarks/fault_drill.py --ray --postgres --kills 12
+Run: python -m fault_drill   (in benchmarks/; about ten minutes on two idle cores)
+     python -m fault_drill --ray --postgres --kills 12
 
 It runs `archsearch search` on generated images, harms it at random moments, and starts the same
 command again; nothing else is done for it. In the end exactly the trials asked for must be trained,
@@ -24,14 +24,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
-from drill import FINALISTS, NAME, STUDY, Drill, DrillError, Saved, Search, well
-from drill_checks import left_over, lost, says_done, wrong
-from faults import EARLY, FAULTS, KILLS, impossible, small_disk
-from postgres_server import server
-from ray_nodes import nodes
 from timed_training import as_markdown, table
 
 from archsearch.common.machine import cores, load
+from fault_drill.checks import left_over, lost, says_done, wrong
+from fault_drill.drill import FINALISTS, NAME, STUDY, Drill, DrillError, Saved, Search, well
+from fault_drill.faults import EARLY, FAULTS, KILLS, impossible, small_disk
+from fault_drill.postgres_server import server
+from fault_drill.ray_nodes import nodes
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,3 @@ def main() -> int:
     print(as_markdown("Fault drill", lines, found))
     print("\n".join(["", *(problems or ["every check passed"])]))
     return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import optuna
-from drill import FINALISTS, NAME, Drill, DrillError, Saved, alive
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.common.csv_files import read_csv
 from archsearch.search.storage.open import looked_into
+from fault_drill.drill import FINALISTS, NAME, Drill, DrillError, Saved, alive
 
 _STATUS = {
     TrialState.COMPLETE: "trained",

@@ -13,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from postgres_server import Server
-from ray_nodes import Nodes
-
 from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.study.folder import StudyFolder
+from fault_drill.postgres_server import Server
+from fault_drill.ray_nodes import Nodes
 
 NAME = "drill"
 FINALISTS = 2

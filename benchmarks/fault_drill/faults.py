@@ -1,7 +1,7 @@
 """What can go wrong around a search, made to happen: kills, stops, a full disk, a clock that jumps.
 
 Each fault is a function that harms a running search and checks what it does at once; whether
-anything was lost is checked at the end, by `fault_drill.py`.
+anything was lost is checked at the end, by `run.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from drill import Drill, DrillError, Search, alive, well
+from fault_drill.drill import Drill, DrillError, Search, alive, well
 
 CLOCK_JUMP = "+5h", "-5h"
 OUTAGE_S = 30.0
