@@ -62,7 +62,7 @@ def _beside(path: Path) -> Iterator[Path]:
     try:
         file_path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:  # Windows flushes no file opened for reading
             os.fsync(file.fileno())
         temporary.replace(file_path)
     except OSError as error:
@@ -105,7 +105,7 @@ def unwritable(path: Path, error: OSError) -> ArchsearchError:
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text at once or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def unreadable(path: Path, error: OSError) -> ArchsearchError:

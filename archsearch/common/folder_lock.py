@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import sys
+import time
 from collections.abc import Iterator
 from io import RawIOBase
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 from archsearch.common.atomic_files import unwritable
 from archsearch.errors import StudyError
 
-_LOOKS = 10_000
-"""At a lock that is only looked at; each takes microseconds."""
+_TRIES, _TRY_EVERY_S = 20, 0.01
+"""How often to try a lock before it counts as held: `holder` takes it for microseconds."""
 
 
 @contextlib.contextmanager
@@ -22,20 +25,22 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         StudyError: another process holds it.
-        ArchsearchError: the folder cannot be written.
+        ArchsearchError: the folder cannot be written, or its file system has no locks.
     """
     path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab+", buffering=0)  # closing then writes nothing, and cannot fail
-    except OSError as error:
-        raise unwritable(path, error) from error
-    with file:
-        if not _taken(file):
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Without a buffer, closing writes nothing and cannot fail.
+            file = stack.enter_context(path.open("ab+", buffering=0))
+            taken = _taken(file)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        if not taken:
             raise _held(folder, _owner(file))
-        with contextlib.suppress(OSError):  # a full disk; who it is, is a courtesy
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
             file.truncate(0)
-            file.write(f"process {os.getpid()}".encode())
+            file.write(f" process {os.getpid()}".encode())  # the space is for `_owner`
         yield
 
 
@@ -50,35 +55,28 @@ def refuse_if_held(folder: Path) -> None:
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds a folder at this moment; None where nobody does."""
+    """Return who holds a folder at this moment; None if nobody does."""
+    path = folder / ".lock"
     try:
-        with (folder / ".lock").open("rb", buffering=0) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return _owner(file)
+        # NFS locks only files that are open for writing; without the permission, reading must do.
+        with path.open("rb+" if os.access(path, os.W_OK) else "rb", buffering=0) as file:
+            return None if _taken(file) else _owner(file)
     except OSError:
         return None
-    return None
 
 
 def _taken(file: RawIOBase) -> bool:
-    """Take a lock, unless another has it; who only looks (`holder`) lets go at once."""
-    for _ in range(_LOOKS):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Lock an open file until it is closed; return false if another process keeps it locked."""
+    for _ in range(_TRIES):
+        if lock_descriptor(file.fileno(), blocking=False):
             return True
-        except OSError:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return False
-            fcntl.flock(file, fcntl.LOCK_UN)
+        time.sleep(_TRY_EVERY_S)
     return False
 
 
 def _owner(file: RawIOBase) -> str:
-    file.seek(0)
+    """Read who locked a file; on Windows nobody else can read its first byte."""
+    file.seek(1 if sys.platform == "win32" else 0)
     return (file.read(80) or b"").decode("utf-8", "replace").strip() or "another process"
 
 

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 import torch
+from filelock import lock_descriptor
 
 from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.errors import ArchsearchError, StudyError
@@ -140,20 +140,59 @@ def test_a_look_at_who_holds_a_folder_keeps_nobody_out(
 ) -> None:
     (tmp_path / ".lock").touch()
     look = (tmp_path / ".lock").open()
-    fcntl.flock(look, fcntl.LOCK_SH)
-    flock, asked = fcntl.flock, 0
+    assert lock_descriptor(look.fileno(), blocking=False)
+    asked = 0
 
-    def flock_while_someone_looks(file: IO[bytes], how: int) -> None:
+    def lock_while_someone_looks(number: int, *, blocking: bool) -> bool:
         nonlocal asked
-        asked += how == fcntl.LOCK_EX | fcntl.LOCK_NB
+        asked += 1
         if asked == 3:
             look.close()
-        flock(file, how)
+        return lock_descriptor(number, blocking=blocking)
 
-    monkeypatch.setattr(fcntl, "flock", flock_while_someone_looks)
+    monkeypatch.setattr(folder_lock, "lock_descriptor", lock_while_someone_looks)
     with folder_lock.locked(tmp_path):
+        assert asked == 3
         assert folder_lock.holder(tmp_path) == f"process {os.getpid()}"
-    assert asked == 3
+
+
+def test_a_look_at_who_holds_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    assert folder_lock.holder(tmp_path) is None
+    assert folder_lock.holder(tmp_path / "missing") is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / ".lock").write_text("process 1")
+    assert folder_lock.holder(tmp_path) is None
+    assert (tmp_path / ".lock").read_text() == "process 1"
+    assert list(tmp_path.iterdir()) == [tmp_path / ".lock"]
+
+
+def test_an_earlier_versions_lock_is_seen_and_keeps_this_one_out(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("process 7")
+        file.flush()
+        assert folder_lock.holder(tmp_path) == "process 7"
+        with pytest.raises(StudyError, match="process 7 is at work"), folder_lock.locked(tmp_path):
+            pass
+    assert (tmp_path / ".lock").read_text() == "process 7"
+    with folder_lock.locked(tmp_path), (tmp_path / ".lock").open() as file:
+        assert file.read().strip() == f"process {os.getpid()}"
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_number: int, *, blocking: bool) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(folder_lock, "lock_descriptor", fail)
+    with (
+        pytest.raises(ArchsearchError, match=r"\.lock: cannot be written: No locks available"),
+        folder_lock.locked(tmp_path),
+    ):
+        pass
 
 
 def test_a_held_folder_is_refused_at_once(tmp_path: Path) -> None:
