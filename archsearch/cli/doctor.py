@@ -54,6 +54,8 @@ def _machine(data: Path | None) -> int:
     from archsearch.training.images import load
 
     device = choose()
+    memory = physical_memory()
+    size = "unknown" if memory is None else f"{memory / 2**30:.1f} GiB"
     free = shutil.disk_usage(Path.cwd()).free
     lines = {
         "archsearch": __version__,
@@ -61,7 +63,7 @@ def _machine(data: Path | None) -> int:
         "torch": f"{torch.__version__}, optuna {optuna.__version__}",
         "device": f"{device.name}, {device.precision}",
         "cores": f"{cores()}; a search starts {default_workers()} workers unless told",
-        "memory": f"{physical_memory() / 2**30:.1f} GiB; {free / 2**30:.1f} GiB free on this disk",
+        "memory": f"{size}; {free / 2**30:.1f} GiB free on this disk",
     }
     status = 0
     try:

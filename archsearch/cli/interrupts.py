@@ -12,7 +12,11 @@ from types import FrameType
 
 from archsearch.cli import EXIT_INTERRUPTED
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS: list[signal.Signals] = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+]
 """Of the keyboard, of a scheduler before it kills, of a terminal that is closed."""
 _SHOW_CURSOR = "\x1b[?25h"
 

@@ -43,9 +43,13 @@ def seconds_from(variable: str, default: float) -> float:
 
 def load() -> str:
     """How busy the processor is."""
+    if not hasattr(os, "getloadavg"):  # Windows
+        return f"{cores()} cores"
     return f"{os.getloadavg()[0]:.1f} busy threads on {cores()} cores"
 
 
-def physical_memory() -> int:
-    """Bytes."""
+def physical_memory() -> int | None:
+    """Return the bytes of memory of this machine; None where the system does not say."""
+    if not hasattr(os, "sysconf"):  # Windows
+        return None
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -97,8 +97,8 @@ def keep_freed_memory() -> None:
         libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
         libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    except (OSError, AttributeError):
-        return  # not glibc
+    except (OSError, AttributeError, TypeError):
+        return  # not glibc; on Windows CDLL(None) is a TypeError
     # What is freed here stays the heap's, and marked; no memory is taken before it is used.
     if block := libc.malloc(_HEAP_BYTES):
         start = -(-block // _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES

@@ -98,7 +98,8 @@ class Trainer:
             ArchsearchError: its folder cannot be written.
         """
         params = sum(ops.params(node.op) for node in job.network.nodes())
-        if BYTES_PER_PARAM * params > physical_memory():
+        memory = physical_memory()
+        if memory is not None and BYTES_PER_PARAM * params > memory:
             raise TrainingError(f"{params:,} parameters do not fit in memory")
         # Before anything is written: a folder of another run stays as it is.
         found = checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))

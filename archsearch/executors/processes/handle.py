@@ -101,7 +101,11 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
     Ignoring it instead would lose the one that comes meanwhile. Blocking it is inherited, but holds
     for this thread alone: another one (a live view's) may take it, and then it is only noted.
+    Windows cannot block it; there a worker ignores it once it has started.
     """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     heard = False
 
     def note(_signal: int, _frame: FrameType | None) -> None:

@@ -44,6 +44,8 @@ def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
         steps: counts optimizer steps and scored batches: the driver sees that this process lives.
     """
     _die_with_driver()
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where the driver could not block it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     try:
         _serve(pipe, place, steps)
@@ -66,8 +68,9 @@ def _die_with_driver() -> None:
 
     Elsewhere the end of the pipe tells, to a process that runs.
     """
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if hasattr(signal, "SIGKILL"):  # Windows has none
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     driver = multiprocessing.parent_process()
     if driver and os.getppid() != driver.pid:
         os._exit(0)  # it was gone before

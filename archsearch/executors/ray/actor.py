@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -82,14 +83,14 @@ class RayWorker:
     def open(self, data: Packed) -> Ready | Unusable:
         """Load what training needs."""
         if self._version != __version__:
-            where = f"{os.uname().nodename} has archsearch {__version__}, the driver "
+            where = f"{platform.node()} has archsearch {__version__}, the driver "
             return Unusable(f"{where}{self._version}: install the same on every node")
         from archsearch.training import device as devices
 
         try:
             device = devices.choose(self._place.device, self._place.precision)
         except ArchsearchError as error:
-            return Unusable(f"{os.uname().nodename}: {error}")
+            return Unusable(f"{platform.node()}: {error}")
         self._trainer = _trainer(data, device)
         return Ready(self._trainer.run_of(seed=0), 0)
 
@@ -112,7 +113,7 @@ class RayWorker:
         except DroppedError:
             return
         except (OSError, ArchsearchError) as error:
-            yield Parcel(Unusable(f"{os.uname().nodename}: {error}"), {})
+            yield Parcel(Unusable(f"{platform.node()}: {error}"), {})
 
     def _parcels(self, job: Job) -> Iterator[Parcel]:
         sent = _versions(job.folder)
@@ -146,7 +147,7 @@ class RayWorker:
         except DeviceLostError as error:
             yield Lost(error.device, error.why)
         except ArchsearchError as error:
-            yield Unusable(f"{os.uname().nodename}: {error}")
+            yield Unusable(f"{platform.node()}: {error}")
 
 
 def _trainer(data: Packed, device: object) -> Trainer:
@@ -172,7 +173,9 @@ def _job_folder() -> Iterator[Path]:
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             stat = left.lstat()
-            mine = S_ISDIR(stat.st_mode) and stat.st_uid == os.geteuid()
+            # Windows has no user ids; each user has a temporary folder of their own there.
+            others = hasattr(os, "geteuid") and stat.st_uid != os.geteuid()
+            mine = S_ISDIR(stat.st_mode) and not others
             if mine and time.time() - stat.st_mtime > _FRESH_S and not folder_lock.holder(left):
                 shutil.rmtree(left)
     with (
