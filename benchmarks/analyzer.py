@@ -33,7 +33,7 @@ from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.common.parse import from_json
 from archsearch.space.counting.lookup import draw, look_up, tabulate
 from archsearch.space.four_blocks import Space, knob_choices, spec_data
-from archsearch.spec import ops
+from archsearch.spec import ops, params_and_macs
 from archsearch.spec.models import Spec
 from archsearch.spec.network import Network
 from archsearch.training.device import choose
@@ -255,7 +255,7 @@ def contenders(count: int) -> list[Contender]:
 
 def parameters_of(case: Case) -> int:
     """What torch itself counts is held to this by `build`."""
-    return sum(ops.params(node.op) for node in case.network.nodes())
+    return sum(params_and_macs.params(node.op) for node in case.network.nodes())
 
 
 def measure(rows: Sequence[Contender]) -> list[Measured]:

@@ -27,7 +27,7 @@ from archsearch.analysis.totals import Run, Totals, add_up, joined, measure
 from archsearch.errors import InputError
 from archsearch.spec.models import MAX_BLOCKS, Block, Output, Spec
 from archsearch.spec.network import FeatureMap
-from archsearch.spec.ops import Axis
+from archsearch.spec.receptive_field import Axis
 from archsearch.spec.resolve import resolve_run
 from archsearch.spec.size_limits import MAX_LAYERS, MAX_NESTING, count_layers
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archsearch.analysis.pixel_coverage import Seen, Sight, Sights
-from archsearch.spec import ops
+from archsearch.spec import ops, params_and_macs
 from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk
 from archsearch.spec.ops import Pair
 
@@ -34,12 +34,12 @@ class Group(NamedTuple):
     @property
     def params(self) -> int:
         """Learnable scalars."""
-        return sum(ops.params(node.op) for node in self.nodes)
+        return sum(params_and_macs.params(node.op) for node in self.nodes)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one image."""
-        return sum(ops.macs(node.op, node.after.cells) for node in self.nodes)
+        return sum(params_and_macs.macs(node.op, node.after.cells) for node in self.nodes)
 
 
 def groups_of(trunk: Trunk) -> Iterator[Group]:
@@ -98,7 +98,7 @@ class Row(NamedTuple):
     def weights(self) -> int:
         """Kernel weights; 0 but for a convolution."""
         op = self.window
-        return ops.conv_weights(op) if isinstance(op, ops.Conv2d) else 0
+        return params_and_macs.conv_weights(op) if isinstance(op, ops.Conv2d) else 0
 
     @property
     def dead_weights(self) -> int:

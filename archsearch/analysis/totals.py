@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from archsearch.spec import ops
+from archsearch.spec import ops, params_and_macs
 from archsearch.spec.network import FeatureMap, Join, Network, Trunk, is_global_avg_pool, walk
 from archsearch.spec.ops import Pair
 
@@ -86,8 +86,8 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Run:
     conv = dilated = pooled = False
     for node in walk(trunk):
         op = node.op
-        params += ops.params(op)
-        macs += ops.macs(op, node.after.cells)
+        params += params_and_macs.params(op)
+        macs += params_and_macs.macs(op, node.after.cells)
         if isinstance(op, ops.Conv2d):
             conv = True
             dilated = dilated or _dilated(op)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from archsearch.spec import ops
+from archsearch.spec import ops, params_and_macs
 from archsearch.spec.network import Join, Network, Trunk
 
 # N batch, C channels, H W pixels, K classes
@@ -51,7 +51,7 @@ def build(network: Network) -> Net:
     """
     net = Net(network)
     built = sum(p.numel() for p in net.parameters())
-    counted = sum(ops.params(node.op) for node in network.nodes())
+    counted = sum(params_and_macs.params(node.op) for node in network.nodes())
     if built != counted:
         raise AssertionError(f"torch built {built} parameters, the analyzer counted {counted}")
     return net

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.convert.pytorch_code import HELPERS, LOADER, code_of, symmetric
-from archsearch.spec import ops
+from archsearch.spec import ops, params_and_macs
 from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
 from archsearch.spec.network import FeatureMap, Join, Node, Trunk, walk
 
@@ -138,7 +138,7 @@ def _net(analysis: Analysis) -> str:
 
 
 def _section_comment(title: str, trunk: Trunk, before: FeatureMap, after: FeatureMap) -> str:
-    params = sum(ops.params(node.op) for node in walk(trunk))
+    params = sum(params_and_macs.params(node.op) for node in walk(trunk))
     shapes = f"{shape_text(before.shape)} -> {shape_text(after.shape)}"
     return f"\n        # {title}: {shapes}, {params:,} parameters"
 
@@ -220,7 +220,7 @@ def _layer(node: Node, depth: int) -> Iterator[_Line]:
     window = op if isinstance(op, ops.Conv2d | ops.Pool2d) else None
     pools_all = isinstance(op, ops.GlobalAvgPool)
     step = receptive_field_step(window, before, node.after, pools_all=pools_all)
-    figures = (shape_text(node.after.shape), f"{ops.params(op):,}", step)
+    figures = (shape_text(node.after.shape), f"{params_and_macs.params(op):,}", step)
     yield _Line(depth, f"{code_of(op)},", figures)
 
 

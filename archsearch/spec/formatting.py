@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from archsearch.spec.network import FeatureMap
-from archsearch.spec.ops import Axis, Conv2d, Pair, Pool2d, extent
+from archsearch.spec.ops import Conv2d, Pair, Pool2d, extent
+from archsearch.spec.receptive_field import Axis
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

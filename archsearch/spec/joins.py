@@ -7,7 +7,7 @@ from typing import Literal
 
 from archsearch.errors import Problem
 from archsearch.spec.network import FeatureMap
-from archsearch.spec.ops import Axis
+from archsearch.spec.receptive_field import Axis
 
 Merge = Literal["add", "concat"]
 

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 from archsearch.spec import ops
 from archsearch.spec.models import DropoutKind, Spec
-from archsearch.spec.ops import Axis, Pair
+from archsearch.spec.ops import Pair
+from archsearch.spec.receptive_field import Axis
 
 
 class FeatureMap(NamedTuple):

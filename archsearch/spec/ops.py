@@ -1,12 +1,11 @@
-"""The arithmetic of one operation: integers in, integers out.
+"""The operations that layers resolve to, and the window arithmetic of their shapes.
 
-A spec's layers resolve to these few operations (see `network`); each knows everything that its
-numbers depend on. Sizes are per axis, height before width.
+Each record knows everything that its parameters, multiply-accumulates and receptive field
+depend on. Sizes are per axis, height before width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 Pair = tuple[int, int]
@@ -160,121 +159,3 @@ def pointwise(
 ) -> Conv2d:
     """A 1x1 convolution over all channels."""
     return Conv2d(in_channels, out_channels, (1, 1), stride, padding, (1, 1), 1, bias)
-
-
-class Axis(NamedTuple):
-    """One axis of a map, as seen from the image.
-
-    Recurrence: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural
-    Networks", Distill 2019, doi:10.23915/distill.00021.
-
-    Attributes:
-        size: cells.
-        jump: image pixels from one cell to the next.
-        rf: image pixels that one cell can see, first to last.
-        left: the first image pixel that cell 0 can see; negative in the padding.
-    """
-
-    size: int
-    jump: int = 1
-    rf: int = 1
-    left: int = 0
-
-    @property
-    def start(self) -> float:
-        """The centre of what cell 0 sees, in image pixels."""
-        return self.left + (self.rf - 1) / 2
-
-    @property
-    def rf_of_all(self) -> int:
-        """Image pixels that all cells together see: r + (n - 1) * j."""
-        return self.rf + (self.size - 1) * self.jump
-
-    def slide(self, size: int, span: int, stride: int, padding_before: int) -> Axis:
-        """The axis after a window of `span` pixels has moved over it."""
-        jump = self.jump
-        return Axis(
-            size, jump * stride, self.rf + (span - 1) * jump, self.left - padding_before * jump
-        )
-
-    def pooled(self) -> Axis:
-        """The axis after one window over all of it."""
-        return Axis(size=1, jump=self.jump, rf=self.rf_of_all, left=self.left)
-
-
-def conv_weights(op: Conv2d) -> int:
-    """Kernel weights: each output channel sees the input channels of its group."""
-    height, width = op.kernel_size
-    return op.out_channels * (op.in_channels // op.groups) * height * width
-
-
-def conv_params(op: Conv2d) -> int:
-    """Weights, and a bias per output channel.
-
-    >>> conv_params(Conv2d(3, 16, (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1, False))
-    432
-    """
-    return conv_weights(op) + (op.out_channels if op.bias else 0)
-
-
-def linear_params(op: Linear) -> int:
-    """Weights and, with a bias, one more per output."""
-    return op.out_features * (op.in_features + (1 if op.bias else 0))
-
-
-def norm_params(op: BatchNorm | GroupNorm) -> int:
-    """A scale and a shift per channel; running statistics are buffers."""
-    return 2 * op.channels
-
-
-def squeeze_excite_params(op: SqueezeExcite) -> int:
-    """Two 1x1 convolutions with biases."""
-    return 2 * op.channels * op.squeezed + op.squeezed + op.channels
-
-
-def conv_macs(op: Conv2d, cells: int) -> int:
-    """Each weight is used once a cell."""
-    return cells * conv_weights(op)
-
-
-def _none(_op: Op, _cells: int = 0) -> int:
-    return 0
-
-
-PARAMS: dict[type, Callable[..., int]] = {
-    Conv2d: conv_params,
-    Linear: linear_params,
-    BatchNorm: norm_params,
-    GroupNorm: norm_params,
-    SqueezeExcite: squeeze_excite_params,
-    Pool2d: _none,
-    GlobalAvgPool: _none,
-    Flatten: _none,
-    Activation: _none,
-    Dropout: _none,
-}
-MACS: dict[type, Callable[..., int]] = {
-    Conv2d: conv_macs,
-    Linear: lambda op, _cells: op.in_features * op.out_features,
-    SqueezeExcite: lambda op, _cells: 2 * op.channels * op.squeezed,
-    BatchNorm: _none,
-    GroupNorm: _none,
-    Pool2d: _none,
-    GlobalAvgPool: _none,
-    Flatten: _none,
-    Activation: _none,
-    Dropout: _none,
-}
-
-
-def params(op: Op) -> int:
-    """Learnable scalars."""
-    return PARAMS[type(op)](op)
-
-
-def macs(op: Op, cells: int) -> int:
-    """Multiply-accumulates for one image, `cells` = output height * width.
-
-    Convolutions and linear layers count (padding included), nothing else does.
-    """
-    return MACS[type(op)](op, cells)

@@ -10,7 +10,8 @@ from archsearch.spec import models as s
 from archsearch.spec import ops
 from archsearch.spec.joins import join_maps, join_problems
 from archsearch.spec.network import FeatureMap, Join, Network, Node, Trail, Trunk, covers_map
-from archsearch.spec.ops import Axis, Pair
+from archsearch.spec.ops import Pair
+from archsearch.spec.receptive_field import Axis
 from archsearch.spec.size_limits import count_layers, size_problems
 
 MAX_FEATURES = 10**9

@@ -15,7 +15,7 @@ from archsearch.common.machine import physical_memory
 from archsearch.convert.to_module import build
 from archsearch.convert.to_pytorch import pytorch_source
 from archsearch.errors import DeviceLostError, InputError, Problem, TrainingError
-from archsearch.spec import ops
+from archsearch.spec import params_and_macs
 from archsearch.spec.network import Network
 from archsearch.training import checkpoint
 from archsearch.training.augment import statistics
@@ -97,7 +97,7 @@ class Trainer:
             DeviceLostError: nothing more will run on the device.
             ArchsearchError: its folder cannot be written.
         """
-        params = sum(ops.params(node.op) for node in job.network.nodes())
+        params = sum(params_and_macs.params(node.op) for node in job.network.nodes())
         memory = physical_memory()
         if memory is not None and BYTES_PER_PARAM * params > memory:
             raise TrainingError(f"{params:,} parameters do not fit in memory")

@@ -15,7 +15,7 @@ from archsearch.analysis.analyze import analyze
 from archsearch.convert.to_module import build
 from archsearch.errors import InputError
 from archsearch.spec.models import Spec
-from archsearch.spec.ops import Axis
+from archsearch.spec.receptive_field import Axis
 from tests.oracle2d import Step, follow
 from tests.strategies import HEADS, Json, examples, sizes, spec_of, specs
 

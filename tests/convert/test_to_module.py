@@ -13,7 +13,7 @@ from archsearch.common.parse import from_json
 from archsearch.convert.to_module import _MODULES, DepthwiseConv2d, ElementDropout, build
 from archsearch.spec import ops
 from archsearch.spec.models import Spec
-from archsearch.spec.ops import MACS, PARAMS
+from archsearch.spec.params_and_macs import MACS, PARAMS
 from tests.conftest import ROOT
 from tests.strategies import HEADS, Json, spec_of
 

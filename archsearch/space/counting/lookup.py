@@ -29,7 +29,7 @@ from archsearch.space.four_blocks import (
 )
 from archsearch.spec.models import Input, Output
 from archsearch.spec.network import FeatureMap
-from archsearch.spec.ops import Axis
+from archsearch.spec.receptive_field import Axis
 from archsearch.spec.resolve import image_of, resolve_run
 
 Integers = NDArray[np.int64]
