@@ -9,7 +9,6 @@ from importlib.util import find_spec
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.pruners import BasePruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool
@@ -19,6 +18,7 @@ from archsearch.common import atomic_files, csv_files
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError, StudyError, one_line
 from archsearch.search.events import DatabaseAway, DatabaseBack
+from archsearch.search.pruner import pruner_of
 from archsearch.search.storage.driver_lock import DriverLock
 from archsearch.search.storage.outages import Outlasting
 from archsearch.search.storage.single_writer import SoleWriter
@@ -97,7 +97,7 @@ def open_study(
         study_name=config.name,
         direction="maximize",
         sampler=sampler,
-        pruner=_pruner(config),
+        pruner=pruner_of(config),
         load_if_exists=True,
     )
     if (stored := study.user_attrs.get("study")) is not None:
@@ -154,17 +154,6 @@ def _refuse_if_searched(folder: StudyFolder) -> None:
             f"{folder.path}: its leaderboard has {len(rows)} trials and this database none: give "
             f"the --storage (or {STORAGE_VARIABLE}) that it was searched with, or another --name"
         )
-
-
-def _pruner(config: Study) -> BasePruner:
-    pruner = config.pruner
-    if pruner.kind == "none" or config.objective != "accuracy":
-        return NopPruner()
-    return PercentilePruner(
-        50.0 if pruner.kind == "median" else pruner.keep_percent,
-        n_startup_trials=pruner.startup_trials,
-        n_warmup_steps=pruner.warmup_epochs,
-    )
 
 
 def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:
