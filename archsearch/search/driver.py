@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 
 import optuna
 from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,8 +28,7 @@ from archsearch.search.storage.open import (
     refuse_if_elsewhere,
     storage_errors,
 )
-from archsearch.search.storage.outages import Outlasting
-from archsearch.search.storage.single_writer import SoleWriter
+from archsearch.search.storage.single_writer import SingleWriter
 from archsearch.search.trials import ASKED, CLOSING, curves, requeue, taken_hashes
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
@@ -76,38 +74,32 @@ def search(
     """
     refuse_if_elsewhere(folder, storage)
     url = storage or folder.storage
-    with (
-        folder_lock.locked(folder.path),
-        storage_errors(folder, url),
-        connected(study.name, url, notify) as database,
-    ):
-        atomic_files.drop_temporaries(
-            folder.path
-        )  # before anything is written: the disk may be full
-        driver = _Driver(study, folder, executor, notify, database)
-        note_elsewhere(folder, url)
-        requeue(driver.study)
-        notify(StudyOpened(driver.board.written(), curves(driver.study)))
-        driver.note_asked(trials)
-        try:
-            driver.count_space()
-            driver.queue_start()
-            driver.run_trials(trials)
-            driver.run_closings()
-        except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
-            if isinstance(database, Outlasting):
-                database.give_up()
-                if database.lock.lost:
-                    raise  # whoever has the study now writes
-            if isinstance(writer := driver.study._storage, SoleWriter):
+    with folder_lock.locked(folder.path):
+        atomic_files.drop_temporaries(folder.path)  # first: the disk may be full
+        with storage_errors(folder, url), connected(study, url, notify) as database:
+            driver = _Driver(study, folder, executor, notify, database, url)
+            note_elsewhere(folder, url)
+            requeue(driver.study)
+            notify(StudyOpened(driver.board.written(), curves(driver.study)))
+            driver.note_asked(trials)
+            try:
+                driver.count_space()
+                driver.queue_start()
+                driver.run_trials(trials)
+                driver.run_closings()
+            except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
+                if database.retry:
+                    database.retry.give_up()
+                    if database.retry.lock.lost:
+                        raise  # whoever has the study now writes
                 # What was cut off may have made a trial; it is nobody else's.
-                writer.repeats = isinstance(error, KeyboardInterrupt)
-            with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
-                # None of these is a trial's fault, but that a device was lost may be.
-                requeue(driver.study, blame=isinstance(error, DeviceLostError))
-                driver.board.written()
-            raise
-        return driver.board.written()
+                database.owns_unseen = isinstance(error, KeyboardInterrupt)
+                with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
+                    # None of these is a trial's fault, but that a device was lost may be.
+                    requeue(driver.study, blame=isinstance(error, DeviceLostError))
+                    driver.board.written()
+                raise
+            return driver.board.written()
 
 
 @dataclass
@@ -116,7 +108,8 @@ class _Driver:
     folder: StudyFolder
     executor: Executor
     notify: Callable[[Event], None]
-    storage: str | BaseStorage
+    database: SingleWriter
+    url: str
     study: optuna.Study = field(init=False)
     board: Board = field(init=False)
 
@@ -131,7 +124,7 @@ class _Driver:
             rejections.add,
             self.config.start,
         )
-        self.study = open_study(self.config, self.folder, self.storage, sampler)
+        self.study = open_study(self.config, self.folder, self.database, self.url, sampler)
         atomic_files.write_text(self.folder.study, study_toml(self.config))
         rejections.begin()
         self.board = Board(self.study, self.config, self.folder)

@@ -9,10 +9,20 @@ import socket
 from dataclasses import dataclass, field
 from typing import Any
 
+from optuna.storages import RDBStorage
+from sqlalchemy import NullPool
 from sqlalchemy.exc import OperationalError
 
 from archsearch.errors import StudyError
 
+_CONNECT_ARGS = {
+    "connect_timeout": 10,
+    # A server or a network that is gone without a word is noticed in half a minute.
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
 _SAME_OF_THE_SERVER = (
     "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 )
@@ -51,6 +61,20 @@ class DriverLock:
     lost: bool = False
     _taken: bool = False
     _token: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    def connect(self, url: str) -> RDBStorage:
+        """Open the study's PostgreSQL database through one connection, which takes this lock."""
+        # Optuna makes tables through two connections at once; the one with the lock is alone.
+        args = {**_CONNECT_ARGS, "application_name": self.application}
+        first = RDBStorage(url, {"poolclass": NullPool, "connect_args": args})
+        first.engine.dispose()
+        alone = {
+            "pool_size": 1,
+            "max_overflow": 0,
+            "connect_args": args,
+            "pool_events": [(self.take, "connect")],
+        }
+        return RDBStorage(url, alone, True, skip_table_creation=True)
 
     @property
     def application(self) -> str:

@@ -20,8 +20,8 @@ from archsearch.errors import ArchsearchError, StudyError, one_line
 from archsearch.search.events import DatabaseAway, DatabaseBack
 from archsearch.search.pruner import pruner_of
 from archsearch.search.storage.driver_lock import DriverLock
-from archsearch.search.storage.outages import Outlasting
-from archsearch.search.storage.single_writer import SoleWriter
+from archsearch.search.storage.retry import Retry
+from archsearch.search.storage.single_writer import SingleWriter
 from archsearch.search.storage.url import STORAGE_VARIABLE, is_postgres, public, without_secrets
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
@@ -29,28 +29,26 @@ from archsearch.study.folder import StudyFolder
 
 @contextmanager
 def connected(
-    name: str, storage: str, notify: Callable[[DatabaseAway | DatabaseBack], None]
-) -> Iterator[str | BaseStorage]:
-    """A database for the driver of study `name`; PostgreSQL for no other driver meanwhile.
+    config: Study, storage: str, notify: Callable[[DatabaseAway | DatabaseBack], None]
+) -> Iterator[SingleWriter]:
+    """Open the database for the driver of a study; in PostgreSQL, lock out all other drivers.
 
     Raises:
         StudyError: another driver is at work on the study.
     """
+    if config.sampler.kind == "gp" and not find_spec("scipy"):
+        raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
     # Of a connection that is lost it logs a traceback; what matters of it is raised, too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     if not is_postgres(storage):
-        yield storage
+        yield SingleWriter(RDBStorage(storage))
         return
-    database = Outlasting(
-        storage,
-        DriverLock(name),
-        lambda why, patience_s: notify(DatabaseAway(why, patience_s)),
-        lambda away_s: notify(DatabaseBack(away_s)),
-    )
+    lock = DriverLock(config.name)
+    database = lock.connect(storage)
     try:
-        yield database
+        yield SingleWriter(database, Retry(storage, lock, notify))
     finally:
-        database.close()
+        database.engine.dispose()
 
 
 def refuse_if_elsewhere(folder: StudyFolder, storage: str | None) -> None:
@@ -79,18 +77,15 @@ def looked_into(storage: str) -> RDBStorage:
 
 
 def open_study(
-    config: Study, folder: StudyFolder, storage: str | BaseStorage, sampler: BaseSampler
+    config: Study, folder: StudyFolder, database: SingleWriter, url: str, sampler: BaseSampler
 ) -> optuna.Study:
-    """The study of `config` in the database `storage`, made where there is none.
+    """Load the study of `config` from the `database` at `url`, or create it there.
 
     Raises:
         StudyError: there is one of that name, and it is another; or the folder's trials are in
             another database.
     """
-    if config.sampler.kind == "gp" and not find_spec("scipy"):
-        raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
-    database = SoleWriter(RDBStorage(storage)) if isinstance(storage, str) else storage
-    if storage != folder.storage and not _trials_in(database, config.name):
+    if url != folder.storage and not _trials_in(database, config.name):
         _refuse_if_searched(folder)
     study = optuna.create_study(
         storage=database,

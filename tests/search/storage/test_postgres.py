@@ -30,7 +30,7 @@ from archsearch.leaderboard.entry import Entry
 from archsearch.search.driver import search
 from archsearch.search.events import DatabaseAway, DatabaseBack, Event, TrialEnded
 from archsearch.search.storage.open import looked_into
-from archsearch.search.storage.outages import PATIENCE_VARIABLE
+from archsearch.search.storage.retry import PATIENCE_VARIABLE
 from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.study.folder import StudyFolder
 from tests.conftest import Cli

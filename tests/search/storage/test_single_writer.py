@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from archsearch.errors import StudyError
 from archsearch.search.storage.open import looked_into
-from archsearch.search.storage.single_writer import NOT_YET, SoleWriter
+from archsearch.search.storage.single_writer import NOT_YET, SingleWriter
 
 SPACE = {"depth": IntDistribution(1, 9, step=2), "op": CategoricalDistribution(("conv", None))}
 
@@ -27,7 +27,9 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 def study(url: str) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(study_name="s", storage=SoleWriter(RDBStorage(url), repeats=True))
+    return optuna.create_study(
+        study_name="s", storage=SingleWriter(RDBStorage(url), owns_unseen=True)
+    )
 
 
 def read(url: str) -> list[FrozenTrial]:
@@ -50,7 +52,7 @@ def test_it_is_what_the_database_has(study: optuna.Study, url: str) -> None:
     assert study.trials == read(url)
     assert study.trials[0].params == {"depth": 3, "op": None}
     assert study.user_attrs == {"asked": {"trials": [4, 5]}}
-    again = optuna.load_study(study_name="s", storage=SoleWriter(RDBStorage(url)))
+    again = optuna.load_study(study_name="s", storage=SingleWriter(RDBStorage(url)))
     assert again.trials == study.trials
     assert again.user_attrs == study.user_attrs
 
@@ -85,7 +87,7 @@ def test_a_trial_that_was_made_unseen_is_failed_though_the_connection_breaks_aga
     study: optuna.Study, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = study._storage
-    assert isinstance(storage, SoleWriter)
+    assert isinstance(storage, SingleWriter)
     study.ask(SPACE)
     optuna.load_study(study_name="s", storage=looked_into(url)).ask(SPACE)
     for name, works in (
@@ -114,7 +116,7 @@ def test_a_trial_that_was_made_unseen_is_failed_though_the_connection_breaks_aga
 
 def test_another_driver_in_a_database_that_keeps_nobody_out_is_told(url: str) -> None:
     def driver() -> optuna.Study:
-        storage = SoleWriter(RDBStorage(url))
+        storage = SingleWriter(RDBStorage(url))
         return optuna.create_study(study_name="s", storage=storage, load_if_exists=True)
 
     one, other = driver(), driver()

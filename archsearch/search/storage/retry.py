@@ -1,0 +1,98 @@
+"""Retry database operations while the server is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
+
+from archsearch.common.machine import seconds_from
+from archsearch.errors import StudyError
+from archsearch.search.events import DatabaseAway, DatabaseBack
+from archsearch.search.storage.driver_lock import DriverLock
+from archsearch.search.storage.url import without_secrets
+
+PATIENCE_VARIABLE = "ARCHSEARCH_STORAGE_PATIENCE"
+PATIENCE_S = 600.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+T = TypeVar("T")
+
+
+@dataclass
+class Retry:
+    """Retry policy of a study in PostgreSQL, whose server may go away for a while.
+
+    An operation is one transaction. If its connection breaks, the driver cannot know whether it was
+    committed, so every operation must be safe to repeat.
+
+    Attributes:
+        url: the database, whose secrets no message may quote.
+        lock: held by the connection.
+        notify: called when the server goes away and when it is back.
+        patience_s: how long to keep trying.
+    """
+
+    url: str
+    lock: DriverLock
+    notify: Callable[[DatabaseAway | DatabaseBack], None]
+    patience_s: float = field(default_factory=lambda: seconds_from(PATIENCE_VARIABLE, PATIENCE_S))
+
+    def give_up(self) -> None:
+        """Stop retrying: the search ends, whether the server answers or not."""
+        self.patience_s = 0.0
+
+    def do(self, operation: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        """Run `operation`; if the server was away, run `again` instead until an attempt succeeds.
+
+        Raises:
+            StudyError: it was away for too long, or another driver took the study meanwhile.
+        """
+        began: float | None = None
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                result = operation()
+            except (DBAPIError, StorageInternalError) as error:
+                why = _why_away(error)
+                if why is None:
+                    raise
+                why = without_secrets(why, self.url)
+                now = time.monotonic()
+                if began is None:
+                    began = now
+                    if self.patience_s:
+                        self.notify(DatabaseAway(why, self.patience_s))
+                if now - began >= self.patience_s:
+                    raise StudyError(
+                        f"study {self.lock.name}: its database has been away for "
+                        f"{now - began:.0f} s ({why}); what was saved before is as it was. Run the "
+                        f"same command once it is back ({PATIENCE_VARIABLE}: seconds to wait)"
+                    ) from None
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                operation = again or operation
+            else:
+                if began is not None:
+                    self.notify(DatabaseBack(time.monotonic() - began))
+                return result
+
+
+def _why_away(error: BaseException) -> str | None:
+    """Return the server's last message if `error` means that it is away, otherwise None."""
+    found: str | None = None
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DBAPIError) and (
+            cause.connection_invalidated or isinstance(cause, OperationalError | InterfaceError)
+        ):
+            lines = str(cause.orig).strip().splitlines()
+            found = lines[0] if lines else "it broke the connection"
+        elif isinstance(cause, PendingRollbackError):
+            # Optuna reads once more in the transaction that was lost with its connection.
+            found = "its connection broke"
+        cause = cause.__cause__
+    return found
