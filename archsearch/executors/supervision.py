@@ -1,39 +1,81 @@
-"""What ends workers, counted: three deaths of one network, or before any work, are enough."""
+"""Supervise workers: pass on their reports once, retry the jobs of those that crash."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from archsearch.common.machine import seconds_from
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.protocol import JobFailed
+from archsearch.executors.messages import Unusable, Warned
+from archsearch.executors.protocol import EpochDone, JobFailed, Report
 from archsearch.training.job import Job
 
 MAX_ATTEMPTS = 3
 """A job whose worker dies is tried again at most twice."""
+STUCK_AFTER_S = 300.0
+"""No optimizer step takes that long, and no batch that is scored."""
+SLOW_START_S = 60.0
+"""Then the user is told what is waited for."""
+_MOST_AWAKE_S = 2.0
 
 
 @dataclass(slots=True)
-class Deaths:
-    """The deaths of an executor's workers.
+class Supervisor:
+    """What an executor does with its workers' messages and crashes, whatever its workers are.
 
     Attributes:
-        kind: of worker, as the user is told.
-        advice: what may help where none can start.
+        kind: what the user calls its workers.
+        advice: what may help if none can start.
+        warn: called with what the user should know.
+        deliver: called with each report, once.
     """
 
     kind: str
     advice: str
+    warn: Callable[[str], None]
+    deliver: Callable[[Report], None]
     _early: int = 0
-    _of: Counter[str] = field(default_factory=Counter)
+    _crashes: Counter[str] = field(default_factory=Counter)
+    _epochs: Counter[str] = field(default_factory=Counter)
+    _looked: float = field(default_factory=time.monotonic)
+
+    def awake_s(self) -> float:
+        """Return the seconds since the last call, without those that this machine slept."""
+        now = time.monotonic()
+        passed, self._looked = now - self._looked, now
+        return min(passed, _MOST_AWAKE_S)
+
+    def submitted(self, job: Job) -> None:
+        """Expect a job's epochs from the first one on."""
+        self._epochs[job.key] = 0
+
+    def take(self, message: Warned | Unusable | Report) -> None:
+        """Pass on a message, unless it is an epoch that was reported before a crash.
+
+        Raises:
+            ArchsearchError: no other network or worker would fix what the worker found.
+        """
+        match message:
+            case Warned(message=text):
+                self.warn(text)
+            case Unusable(message=text):
+                raise ArchsearchError(text)
+            case EpochDone(key=key, epoch=epoch):
+                if epoch.epoch > self._epochs[key]:
+                    self._epochs[key] = epoch.epoch
+                    self.deliver(message)
+            case _:
+                self.deliver(message)
 
     def one_started(self) -> None:
-        """That workers can start."""
+        """Note that workers can start."""
         self._early = 0
 
-    def early(self, how: str) -> None:
-        """A worker died before it was ready.
+    def crashed_early(self, how: str) -> None:
+        """Count a worker that crashed before it was ready.
 
         Raises:
             ArchsearchError: so did those before it.
@@ -44,38 +86,31 @@ class Deaths:
                 f"{self._early} {self.kind} in a row could not start, the last {how}; {self.advice}"
             )
 
-    def of(
-        self, job: Job, how: str, *, blame: bool, lost: DeviceLostError | None
-    ) -> JobFailed | None:
-        """A worker died with a job: how that has failed, if it is not to be tried again.
+    def retries(self, job: Job, how: str, *, blame: bool, lost: DeviceLostError | None) -> bool:
+        """Return whether another worker is to go on with the job of one that crashed.
 
         Args:
-            job: what it was given.
-            how: it died.
-            blame: whether it had begun with it, so that the job may be what killed it.
+            job: what it was given; if it is not retried, its failure is delivered.
+            how: it crashed.
+            blame: whether it had begun the job, so that the job may be the cause.
             lost: the device that failed under it.
 
         Raises:
             DeviceLostError: `lost`, once too often: the next job would fare no better.
         """
-        self._of[job.key] += blame
-        if self._of[job.key] < MAX_ATTEMPTS:
-            return None
+        self._crashes[job.key] += blame
+        if self._crashes[job.key] < MAX_ATTEMPTS:
+            self.warn(f"the worker of {job.key} {how}: another goes on from its last epoch")
+            return True
         if lost:
             raise lost
-        return JobFailed(job.key, f"{MAX_ATTEMPTS} {self.kind} died of it: the last {how}")
-
-
-STUCK_AFTER_S = 300.0
-"""No optimizer step takes that long, and no batch that is scored."""
-
-
-SLOW_START_S = 60.0
-"""Then the user is told what is waited for."""
+        why = f"{MAX_ATTEMPTS} {self.kind} died of it: the last {how}"
+        self.deliver(JobFailed(job.key, why))
+        return False
 
 
 def stuck_after_s() -> float:
-    """`STUCK_AFTER_S`, or what the environment variable ARCHSEARCH_STUCK_AFTER says.
+    """Return `STUCK_AFTER_S`, or the value of the environment variable ARCHSEARCH_STUCK_AFTER.
 
     Raises:
         ArchsearchError: it is no number of seconds.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +13,8 @@ from archsearch.common.machine import cores, threads_each
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
 from archsearch.executors.processes.handle import WorkerProcess
-from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, Report
-from archsearch.executors.supervision import SLOW_START_S, Deaths, stuck_after_s
+from archsearch.executors.protocol import EpochDone, Report
+from archsearch.executors.supervision import SLOW_START_S, Supervisor, stuck_after_s
 from archsearch.training.job import Job
 from archsearch.training.records import Run
 
@@ -49,10 +48,8 @@ class Workers:
     _gpus: int = 0
     _run: Run | None = None
     _workers: list[WorkerProcess] = field(default_factory=list)
-    _deaths: Deaths = field(init=False)
-    _reported: dict[str, int] = field(default_factory=dict)
+    _supervisor: Supervisor = field(init=False)
     _waiting: deque[Report] = field(default_factory=deque)
-    _polled: float = 0.0
 
     def __enter__(self) -> Workers:
         """Start the workers; return when the first one is ready.
@@ -62,9 +59,9 @@ class Workers:
         """
         try:
             self.capacity = self.count or default_workers()
-            self._deaths = Deaths(
-                "worker processes",
-                f"is there memory for {self.capacity}? Fewer may do: --workers 1",
+            advice = f"is there memory for {self.capacity}? Fewer may do: --workers 1"
+            self._supervisor = Supervisor(
+                "worker processes", advice, self.warn, self._waiting.append
             )
             self._start(0)
             while self._run is None:
@@ -110,7 +107,7 @@ class Workers:
 
     def submit(self, job: Job) -> None:
         """Give a job to a worker that has none."""
-        self._reported[job.key] = 0
+        self._supervisor.submitted(job)
         next(each for each in self._workers if each.job is None).give(job)
 
     def stop(self, key: str) -> None:
@@ -136,7 +133,7 @@ class Workers:
             place = replace(place, device=f"cuda:{slot % self._gpus}")
         started = WorkerProcess.start(slot, place, threads_each(self.capacity))
         self._workers = [each for each in self._workers if each.slot != slot] + [started]
-        self._polled = time.monotonic()
+        self._supervisor.awake_s()  # starting it is no other worker's silence
         return started
 
     def _listen(self) -> None:
@@ -148,12 +145,9 @@ class Workers:
                 self._take(at, at.pipe.recv())
             except (EOFError, OSError):
                 self._bury(at, at.fate())
-        now = time.monotonic()
-        # Time that passed unseen (this machine slept) is no worker's silence.
-        awake = min(now - self._polled, 2 * _POLL_S)
-        self._polled = now
+        awake_s = self._supervisor.awake_s()
         for at in list(self._workers):
-            at.watch(awake)
+            at.watch(awake_s)
             self._judge(at)
 
     def _judge(self, at: WorkerProcess) -> None:
@@ -180,22 +174,15 @@ class Workers:
             case Ready(run=run, gpus=gpus):
                 at.ready = True
                 self._run, self._gpus = run, gpus or self._gpus
-                self._deaths.one_started()
-            case Warned(message=text):
-                self.warn(text)
-            case Unusable(message=text):
-                raise ArchsearchError(text)
+                self._supervisor.one_started()
+            case Warned() | Unusable():
+                self._supervisor.take(message)
             case Lost(device=device, why=why):
                 self._bury(at, f"lost {device} ({why})", DeviceLostError(device, why))
-            case _ if at.job is None or message.key != at.job.key:
-                return  # of a job that was dropped
-            case EpochDone(key=key, epoch=epoch):
-                if epoch.epoch > self._reported[key]:
-                    self._reported[key] = epoch.epoch
-                    self._waiting.append(message)
-            case JobDone() | JobFailed():
-                at.job = None
-                self._waiting.append(message)
+            case _ if at.job and message.key == at.job.key:  # else of a job that was dropped
+                if not isinstance(message, EpochDone):
+                    at.job = None
+                self._supervisor.take(message)
 
     def _bury(self, at: WorkerProcess, how: str, lost: DeviceLostError | None = None) -> None:
         """Replace a worker; its job goes to the new one, unless it has cost too many.
@@ -206,16 +193,11 @@ class Workers:
         """
         at.end()
         if not at.ready:
-            self._deaths.early(how)
+            self._supervisor.crashed_early(how)
         new, job = self._start(at.slot), at.job
-        if job is None:
-            return
         # Who died before it was ready did not die of the job.
-        if failed := self._deaths.of(job, how, blame=at.ready, lost=lost):
-            self._waiting.append(failed)
-            return
-        self.warn(f"the worker of {job.key} {how}: another goes on from its last epoch")
-        new.give(job)
+        if job and self._supervisor.retries(job, how, blame=at.ready, lost=lost):
+            new.give(job)
 
 
 def default_workers() -> int:

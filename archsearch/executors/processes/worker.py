@@ -15,17 +15,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import (
-    Counter,
-    Drop,
-    DroppedError,
-    Loading,
-    Lost,
-    Place,
-    Ready,
-    Unusable,
-    Warned,
-)
+from archsearch.executors import messages as msg
 from archsearch.training.job import Job
 
 if TYPE_CHECKING:
@@ -34,7 +24,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 
 
-def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
+def main(pipe: Connection, place: msg.Place, threads: int, steps: msg.Counter) -> None:
     """Serve a driver until it is gone.
 
     Args:
@@ -50,16 +40,16 @@ def main(pipe: Connection, place: Place, threads: int, steps: Counter) -> None:
     try:
         _serve(pipe, place, steps)
     except DeviceLostError as error:
-        pipe.send(Lost(error.device, error.why))
+        pipe.send(msg.Lost(error.device, error.why))
     except ArchsearchError as error:
-        pipe.send(Unusable(str(error)))
+        pipe.send(msg.Unusable(str(error)))
     except BrokenPipeError:
         return  # the driver is gone
     except Exception as error:
         # The traceback goes to nobody: the driver tells of the death and starts another.
         if os.environ.get("ARCHSEARCH_DEBUG"):
             raise
-        pipe.send(Warned(f"a worker met {type(error).__name__}: {error}"))
+        pipe.send(msg.Warned(f"a worker met {type(error).__name__}: {error}"))
         sys.exit(1)
 
 
@@ -76,29 +66,29 @@ def _die_with_driver() -> None:
         os._exit(0)  # it was gone before
 
 
-def _serve(pipe: Connection, place: Place, steps: Counter) -> None:
+def _serve(pipe: Connection, place: msg.Place, steps: msg.Counter) -> None:
     inbox = _Inbox(pipe)  # first: a driver may die while torch is loaded
-    pipe.send(Loading("torch"))
+    pipe.send(msg.Loading("torch"))
     from archsearch.executors.in_process import reports
 
     trainer, gpus = _opened(pipe, place)
-    pipe.send(Ready(trainer.run_of(seed=0), gpus))
+    pipe.send(msg.Ready(trainer.run_of(seed=0), gpus))
     while True:
         job = inbox.jobs.get()
 
         def on_step(key: str = job.key) -> None:
             steps.value += 1
             if key in inbox.dropped:
-                raise DroppedError
+                raise msg.DroppedError
 
         try:
             for report in reports(trainer, job, _warn_through(pipe), on_step):
                 pipe.send(report)
-        except DroppedError:
+        except msg.DroppedError:
             continue
 
 
-def _opened(pipe: Connection, place: Place) -> tuple[Trainer, int]:
+def _opened(pipe: Connection, place: msg.Place) -> tuple[Trainer, int]:
     import torch
 
     from archsearch.training.device import choose
@@ -108,12 +98,12 @@ def _opened(pipe: Connection, place: Place) -> tuple[Trainer, int]:
     device = choose(place.device, place.precision)
     any_gpu = device.torch.type == "cuda" and device.torch.index is None
     gpus = torch.cuda.device_count() if any_gpu else 0
-    pipe.send(Loading(f"{place.dataset}, which may have to be downloaded or decoded"))
+    pipe.send(msg.Loading(f"{place.dataset}, which may have to be downloaded or decoded"))
     return Trainer.of(load(place.dataset, place.data), device), gpus
 
 
 def _warn_through(pipe: Connection) -> Callable[[str], None]:
-    return lambda message: pipe.send(Warned(message))
+    return lambda message: pipe.send(msg.Warned(message))
 
 
 class _Inbox:
@@ -129,7 +119,7 @@ class _Inbox:
         try:
             while True:
                 match self._pipe.recv():
-                    case Drop(key=key):
+                    case msg.Drop(key=key):
                         self.dropped.add(key)
                     case job:
                         self.jobs.put(job)

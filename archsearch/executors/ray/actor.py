@@ -20,16 +20,7 @@ import numpy as np
 from archsearch import __version__
 from archsearch.common import folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import (
-    DroppedError,
-    FromWorker,
-    Loading,
-    Lost,
-    Place,
-    Ready,
-    Unusable,
-    Warned,
-)
+from archsearch.executors import messages as msg
 from archsearch.training.job import Job
 
 if TYPE_CHECKING:
@@ -56,7 +47,7 @@ class Packed:
 class Parcel:
     """Something told, and the files of the job's folder that are new since the last parcel."""
 
-    told: FromWorker
+    told: msg.FromWorker
     files: dict[str, bytes]
 
 
@@ -73,26 +64,26 @@ def packed(dataset: Dataset) -> Packed:
 class RayWorker:
     """What a slot of the cluster runs. Calls come one at a time, but for `steps` and `drop`."""
 
-    def __init__(self, place: Place, threads: int, version: str) -> None:
+    def __init__(self, place: msg.Place, threads: int, version: str) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
         self._place, self._version = place, version
         self._steps = 0
         self._dropped: set[str] = set()
         self._trainer: Trainer | None = None
 
-    def open(self, data: Packed) -> Ready | Unusable:
+    def open(self, data: Packed) -> msg.Ready | msg.Unusable:
         """Load what training needs."""
         if self._version != __version__:
             where = f"{platform.node()} has archsearch {__version__}, the driver "
-            return Unusable(f"{where}{self._version}: install the same on every node")
+            return msg.Unusable(f"{where}{self._version}: install the same on every node")
         from archsearch.training import device as devices
 
         try:
             device = devices.choose(self._place.device, self._place.precision)
         except ArchsearchError as error:
-            return Unusable(f"{platform.node()}: {error}")
+            return msg.Unusable(f"{platform.node()}: {error}")
         self._trainer = _trainer(data, device)
-        return Ready(self._trainer.run_of(seed=0), 0)
+        return msg.Ready(self._trainer.run_of(seed=0), 0)
 
     def steps(self) -> int:
         """How many steps were made: that this process lives."""
@@ -104,16 +95,17 @@ class RayWorker:
 
     def train(self, job: Job, checkpoint: bytes | None) -> Iterator[Parcel]:
         """Train a job from its last epoch on; every report with the files that go with it."""
-        yield Parcel(Loading(job.key), {})  # it has begun: whatever happens now may be its fault
+        # It has begun: whatever happens now may be its fault.
+        yield Parcel(msg.Loading(job.key), {})
         try:
             with _job_folder() as folder:
                 if checkpoint is not None:
                     (folder / "checkpoint.pt").write_bytes(checkpoint)
                 yield from self._parcels(replace(job, folder=folder))
-        except DroppedError:
+        except msg.DroppedError:
             return
         except (OSError, ArchsearchError) as error:
-            yield Parcel(Unusable(f"{platform.node()}: {error}"), {})
+            yield Parcel(msg.Unusable(f"{platform.node()}: {error}"), {})
 
     def _parcels(self, job: Job) -> Iterator[Parcel]:
         sent = _versions(job.folder)
@@ -127,7 +119,7 @@ class RayWorker:
             sent = found
             yield Parcel(told, new)
 
-    def _told(self, job: Job) -> Iterator[FromWorker]:
+    def _told(self, job: Job) -> Iterator[msg.FromWorker]:
         from archsearch.executors.in_process import reports
 
         if self._trainer is None:
@@ -136,18 +128,18 @@ class RayWorker:
         def on_step() -> None:
             self._steps += 1
             if job.key in self._dropped:
-                raise DroppedError
+                raise msg.DroppedError
 
         said: list[str] = []
         try:
             for report in reports(self._trainer, job, said.append, on_step):
                 while said:
-                    yield Warned(said.pop(0))
+                    yield msg.Warned(said.pop(0))
                 yield report
         except DeviceLostError as error:
-            yield Lost(error.device, error.why)
+            yield msg.Lost(error.device, error.why)
         except ArchsearchError as error:
-            yield Unusable(f"{platform.node()}: {error}")
+            yield msg.Unusable(f"{platform.node()}: {error}")
 
 
 def _trainer(data: Packed, device: object) -> Trainer:

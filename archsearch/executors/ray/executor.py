@@ -13,17 +13,16 @@ from typing import Any
 
 from archsearch import __version__
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
-from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable
+from archsearch.executors.protocol import JobDone, JobFailed, MoreRoom, Report
 from archsearch.executors.ray.cluster import GO_ON, Head, Share, actors, gpus, joined, room
 from archsearch.executors.ray.slot import Died, Ended, Slot, write
-from archsearch.executors.supervision import SLOW_START_S, Deaths, stuck_after_s
+from archsearch.executors.supervision import SLOW_START_S, Supervisor, stuck_after_s
 from archsearch.training.job import Job
 from archsearch.training.records import Run
 
 _TICK_S = 0.1
 _PULSE_S = 10.0
-_MOST_AWAKE_S = 2.0
 _TELL_AGAIN_S = 600.0
 _Outgoing = Report | MoreRoom | BaseException
 _ADVICE = "is archsearch installed on every node, and is there memory?"
@@ -64,11 +63,12 @@ class RayCluster:
     _opened: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _deaths: Deaths = field(default_factory=lambda: Deaths("Ray actors", _ADVICE))
-    _reported: dict[str, int] = field(default_factory=dict)
+    _supervisor: Supervisor = field(init=False)
     _stopped: set[str] = field(default_factory=set)
     _tell_after: float = 0.0
-    _polled: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._supervisor = Supervisor("Ray actors", _ADVICE, self.warn, self._outbox.put)
 
     def __enter__(self) -> RayCluster:
         """Join the cluster; return when a first slot is ready.
@@ -189,7 +189,7 @@ class RayCluster:
         while not self._inbox.empty():
             order = self._inbox.get()
             if isinstance(order, Job):
-                self._reported[order.key] = 0
+                self._supervisor.submitted(order)
                 self._backlog.append(order)
             else:
                 self._drop(order)
@@ -223,9 +223,7 @@ class RayCluster:
                 at.take_steps()
             elif (at := waits[ref]).waits is ref:
                 self._receive(at)
-        now = time.monotonic()
-        # Time that passed unseen (this machine slept) is nobody's silence.
-        awake_s, self._polled = min(now - self._polled, _MOST_AWAKE_S), now
+        awake_s = self._supervisor.awake_s()
         for at in self._slots:
             at.watch(awake_s, min(_PULSE_S, self.stuck_after_s / 3))
             if at.silent_s > self.stuck_after_s:
@@ -245,12 +243,12 @@ class RayCluster:
                 at.free()
             case Ended():
                 self._bury(at, Died("ended without a word"))
-            case Unusable(message=text):
-                raise ArchsearchError(text)
+            case Unusable() as word:
+                self._supervisor.take(word)
             case Ready(run=run):
                 at.run = run
                 self._runs.setdefault(None, run)
-                self._deaths.one_started()
+                self._supervisor.one_started()
                 self._opened.set()
                 self._outbox.put(MoreRoom())
             case parcel if at.job and not at.dropped:
@@ -259,21 +257,13 @@ class RayCluster:
 
     def _tell(self, at: Slot, told: FromWorker) -> None:
         match told:
-            case Warned(message=text):
-                self.warn(text)
-            case Unusable(message=text):
-                raise ArchsearchError(text)
             case Lost(device=device, why=why):
                 at.lost = DeviceLostError(device, why)
-            case EpochDone(key=key, epoch=epoch):
-                if epoch.epoch > self._reported[key]:
-                    self._reported[key] = epoch.epoch
-                    self._outbox.put(told)
-            case JobDone() | JobFailed():
-                at.done = True
-                self._outbox.put(told)
             case Loading() | Ready():
                 pass
+            case _:
+                at.done = at.done or isinstance(told, JobDone | JobFailed)
+                self._supervisor.take(told)
 
     # Who dies or waits
 
@@ -286,16 +276,13 @@ class RayCluster:
         """
         at.end()
         if not (at.run or fate.with_its_node or any(each.run for each in self._slots)):
-            self._deaths.early(fate.how)
+            self._supervisor.crashed_early(fate.how)
         self._slots = [each for each in self._slots if each is not at] + [self._slot()]
         if at.job is None or at.dropped or at.done:
             return
         blame = at.begun and not fate.with_its_node
-        if failed := self._deaths.of(at.job, fate.how, blame=blame, lost=at.lost):
-            self._outbox.put(failed)
-            return
-        self.warn(f"the worker of {at.job.key} {fate.how}: another goes on from its last epoch")
-        self._backlog.appendleft(at.job)
+        if self._supervisor.retries(at.job, fate.how, blame=blame, lost=at.lost):
+            self._backlog.appendleft(at.job)
 
     def _tell_who_waits(self) -> None:
         now = time.monotonic()
