@@ -26,7 +26,7 @@ from archsearch.search.events import (
     Event,
     FinalEnded,
     ReferenceEnded,
-    Rejected,
+    Rejection,
     SpaceCounted,
     Started,
     StudyOpened,
@@ -117,8 +117,8 @@ class SearchState:
                 del self.in_flight[key]
                 told = reason if val_acc is None else f"{val_acc:.2%} of the hold-out"
                 return f"reference, the spec itself: {told}"
-            case Rejected(rejection=rejection):
-                self.rejected.update(rejection.rules)
+            case Rejection(rules=rules):
+                self.rejected.update(rules)
                 return None
             case DatabaseAway() | DatabaseBack():
                 return outage_told(event)

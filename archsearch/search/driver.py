@@ -17,7 +17,7 @@ from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFaile
 from archsearch.leaderboard.entry import Entry
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
-from archsearch.search.finals import Closing, closings
+from archsearch.search.finals import Closing, closings, search_job
 from archsearch.search.next_trial import ask
 from archsearch.search.recorder import Board, Rejections
 from archsearch.search.sampler import FeasibleSampler
@@ -218,15 +218,8 @@ class _Driver:
 
     def _start(self) -> _Running:
         trial, analysis = ask(self.study, self.config)
-        job = Job(
-            key=f"trial-{trial.number}",
-            spec_hash=analysis.spec_hash,
-            network=analysis.network,
-            recipe=self.config.recipe,
-            seed=self.config.seed,
-            folder=self.folder.trial(analysis.spec_hash),
-            final=False,
-        )
+        folder = self.folder.trial(analysis.spec_hash)
+        job = search_job(self.config, analysis, f"trial-{trial.number}", folder)
         again = "retry_of" in trial.user_attrs
         self.notify(Started(job.key, trial.number, analysis, job.recipe.epochs, again))
         self.executor.submit(job)

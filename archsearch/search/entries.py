@@ -16,7 +16,7 @@ from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import pareto_front, score, seconds_to
-from archsearch.training.records import Epoch, Run
+from archsearch.training.records import Run
 
 KnownRows = dict[int, tuple[dict[str, Any], float]]
 """By trial: what its end settled of its row, and its score."""
@@ -80,7 +80,7 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
         "macs": analysis.macs,
         "epochs": len(epochs),
         "train_seconds": round(seconds, 2),
-        "images_per_second": _mean_speed(epochs),
+        "images_per_second": _mean([epoch.images_per_second for epoch in epochs], 1),
         **run,
         "spec_path": str(spec_path.relative_to(folder.path)),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
@@ -108,16 +108,10 @@ def _finals(
         "test_seeds": len(tested),
         "reached_target": test_acc >= target if test_acc is not None and target else None,
         "final_epochs": finals[0]["epochs"] if finals else None,
-        "final_train_seconds": _mean_seconds(finals),
+        "final_train_seconds": _mean([result["train_seconds"] for result in finals], 2),
         "reason": "; ".join(filter(None, reasons)),
     }
 
 
-def _mean_speed(epochs: list[Epoch]) -> float | None:
-    speeds = [epoch.images_per_second for epoch in epochs]
-    return round(statistics.fmean(speeds), 1) if speeds else None
-
-
-def _mean_seconds(finals: list[dict[str, Any]]) -> float | None:
-    seconds = [result["train_seconds"] for result in finals]
-    return round(statistics.fmean(seconds), 2) if seconds else None
+def _mean(values: list[float], digits: int) -> float | None:
+    return round(statistics.fmean(values), digits) if values else None

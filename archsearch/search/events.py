@@ -111,10 +111,13 @@ class DatabaseBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejection:
     """A proposal broke a rule; no trial was spent on it."""
 
-    rejection: Rejection
+    trial: int
+    rules: tuple[str, ...]
+    knobs: Knobs
+    verdict: Verdict | None
 
 
 Event = (
@@ -125,17 +128,7 @@ Event = (
     | TrialEnded
     | FinalEnded
     | ReferenceEnded
-    | Rejected
+    | Rejection
     | DatabaseAway
     | DatabaseBack
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A proposal that cost no trial."""
-
-    trial: int
-    rules: tuple[str, ...]
-    knobs: Knobs
-    verdict: Verdict | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -83,15 +84,7 @@ def closings(
     if isinstance(space, Neighbourhood) and REFERENCE not in study.user_attrs:
         analysis = analyze(space.base)
         if analysis.spec_hash not in taken_hashes(study):  # else it is a trial itself
-            job = Job(
-                key="reference",
-                spec_hash=analysis.spec_hash,
-                network=analysis.network,
-                recipe=config.recipe,
-                seed=config.seed,
-                folder=folder.reference,
-                final=False,
-            )
+            job = search_job(config, analysis, "reference", folder.reference)
             yield Closing(job, analysis, REFERENCE)
     trials = study.get_trials(deepcopy=False)
     for entry in [entry for entry in board if entry.status == "trained"][: config.finalists]:
@@ -99,20 +92,20 @@ def closings(
             name = final_name(entry.spec_hash, seed)
             if name not in study.user_attrs:
                 analysis = analyze_trial(trials[entry.trial], config)
-                yield Closing(
-                    _final_job(analysis, entry, seed, config, folder), analysis, name, entry
-                )
+                at = folder.trial(analysis.spec_hash) / f"final-{seed}"
+                job = search_job(config, analysis, f"final-{entry.trial}-{seed}", at)
+                job = replace(job, recipe=config.final_recipe, seed=seed, final=True)
+                yield Closing(job, analysis, name, entry)
 
 
-def _final_job(
-    analysis: Analysis, entry: Entry, seed: int, config: Study, folder: StudyFolder
-) -> Job:
+def search_job(config: Study, analysis: Analysis, key: str, folder: Path) -> Job:
+    """Return a job that trains a network as the trials of a study are trained."""
     return Job(
-        key=f"final-{entry.trial}-{seed}",
+        key=key,
         spec_hash=analysis.spec_hash,
         network=analysis.network,
-        recipe=config.final_recipe,
-        seed=seed,
-        folder=folder.trial(analysis.spec_hash) / f"final-{seed}",
-        final=True,
+        recipe=config.recipe,
+        seed=config.seed,
+        folder=folder,
+        final=False,
     )

@@ -11,7 +11,7 @@ import optuna
 from archsearch.common import csv_files
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, Entry, write_leaderboard
 from archsearch.search.entries import KnownRows, leaderboard
-from archsearch.search.events import Rejected, Rejection
+from archsearch.search.events import Rejection
 from archsearch.space.settings import cell
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
@@ -60,7 +60,7 @@ class Rejections:
 
     config: Study
     folder: StudyFolder
-    notify: Callable[[Rejected], None]
+    notify: Callable[[Rejection], None]
     _count: int = field(init=False, default=0)
 
     def begin(self) -> None:
@@ -85,4 +85,4 @@ class Rejections:
             "knobs": cell(self.config.space, rejection.knobs),
         }
         csv_files.append_csv(self.folder.rejections, REJECTION_COLUMNS, row)
-        self.notify(Rejected(rejection))
+        self.notify(rejection)

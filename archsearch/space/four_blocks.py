@@ -136,35 +136,19 @@ def body_layer(kind: str, width: int, dilation: int, activation: str) -> LayerDa
                 _conv("conv", inner, activation, dilation=dilation),
                 _conv("conv", width, activation, kernel_size=1),
             ]
-        case "residual" | "residual_depthwise_separable":
-            op = kind.removeprefix("residual").removeprefix("_") or "conv"
-            inside = [_conv(op, width, activation, dilation=dilation)]
         case _:
-            op = kind.removeprefix("basic_block").removeprefix("_") or "conv"
-            inside = [
-                _conv(op, width, activation, dilation=dilation),
-                _conv(op, width, activation),
-            ]
+            op = "depthwise_separable" if kind.endswith("depthwise_separable") else "conv"
+            inside = [_conv(op, width, activation, dilation=dilation)]
+            if kind.startswith("basic_block"):
+                inside.append(_conv(op, width, activation))
     return {"op": "residual", "body": inside}
 
 
-def _conv(
-    op: str,
-    width: int,
-    activation: str,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
-    kernel_size: int = 3,
-) -> LayerData:
-    """Only what differs from a layer's defaults."""
-    layer: LayerData = {"op": op, "out_channels": width}
-    if activation != "relu":
-        layer["activation"] = activation
-    if kernel_size != 3:
-        layer["kernel_size"] = kernel_size
-    if stride != 1:
-        layer["stride"] = stride
-    if dilation != 1:
-        layer["dilation"] = dilation
-    return layer
+_DEFAULTS = {"activation": "relu", "kernel_size": 3, "stride": 1, "dilation": 1}
+
+
+def _conv(op: str, width: int, activation: str, **fields: int) -> LayerData:
+    """Return a convolution's fields, without those that have a layer's defaults."""
+    given = {"activation": activation, **fields}
+    changed = {name: value for name, value in given.items() if value != _DEFAULTS[name]}
+    return {"op": op, "out_channels": width, **changed}

@@ -8,6 +8,7 @@ from typing import Literal
 from archsearch.errors import InputError, Problem
 from archsearch.spec import models as s
 from archsearch.spec import ops
+from archsearch.spec.formatting import shape_text
 from archsearch.spec.joins import join_maps, join_problems
 from archsearch.spec.network import FeatureMap, Join, Network, Node, Trail, Trunk, covers_map
 from archsearch.spec.ops import Pair
@@ -70,7 +71,7 @@ def _logits_problems(place: str, classes: int, at: FeatureMap) -> Iterator[Probl
         yield Problem(
             place,
             "logits",
-            f"ends in a map of {_cross(at.size)}; end in one logit a class: "
+            f"ends in a map of {shape_text(at.size)}; end in one logit a class: "
             'add {"op": "global_avg_pool"} (or flatten and linear)',
         )
     if at.channels != classes:
@@ -186,7 +187,8 @@ class _Resolver:
             self.problem(
                 f"{trail.place}.padding",
                 "pool-padding",
-                f"must be at most half the kernel, got {_cross(padding)} for {_cross(kernel)}",
+                "must be at most half the kernel, "
+                f"got {shape_text(padding)} for {shape_text(kernel)}",
             )
         kind: Literal["max", "avg"] = "max" if isinstance(layer, s.MaxPool) else "avg"
         op = ops.Pool2d(kind, kernel, stride, padding)
@@ -208,7 +210,7 @@ class _Resolver:
             self.problem(
                 trail.place,
                 "linear-input",
-                f"a linear layer takes a vector, not a map of {_cross(at.size)}; "
+                f"a linear layer takes a vector, not a map of {shape_text(at.size)}; "
                 'put {"op": "global_avg_pool"} or {"op": "flatten"} before it',
             )
         op = ops.Linear(at.channels, layer.out_features, layer.bias)
@@ -381,7 +383,3 @@ _RESOLVE: dict[type, Callable[..., None]] = {
 
 def _bias(layer: s.Conv | s.DepthwiseSeparable) -> bool:
     return layer.norm is None if layer.bias is None else layer.bias
-
-
-def _cross(pair: Pair) -> str:
-    return f"{pair[0]}x{pair[1]}"

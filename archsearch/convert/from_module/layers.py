@@ -14,6 +14,7 @@ from archsearch.convert.from_module.steps import Pad, Step
 from archsearch.convert.from_module.traced import EvalFlag
 from archsearch.spec import models as s
 from archsearch.spec import ops
+from archsearch.spec.formatting import shape_text
 from archsearch.spec.ops import Pair
 
 EPS = 1e-5
@@ -189,16 +190,16 @@ def adaptive_pool(call: Call) -> Step:
     if average and after == (1, 1):
         return call.step(s.GlobalAvgPool(op="global_avg_pool"))
     if before == after:
-        call.note(f"adaptive pooling to {_cross(after)} changes nothing at this size; left out")
+        call.note(f"adaptive pooling to {shape_text(after)} changes nothing at this size; left out")
         return call.source
     if any(size % cells for size, cells in zip(before, after, strict=True)):
         raise InexpressibleError(
-            f"adaptive pooling from {_cross(before)} to {_cross(after)} has windows of several "
-            "sizes; pool to a divisor of the map"
+            f"adaptive pooling from {shape_text(before)} to {shape_text(after)} has windows of "
+            "several sizes; pool to a divisor of the map"
         )
     kernel = _size((before[0] // after[0], before[1] // after[1]))
     if after != (1, 1):
-        call.note(f"adaptive pooling to {_cross(after)} becomes a pool of {kernel}")
+        call.note(f"adaptive pooling to {shape_text(after)} becomes a pool of {kernel}")
     if average:
         return call.step(s.AvgPool(op="avg_pool", kernel_size=kernel))
     return call.step(s.MaxPool(op="max_pool", kernel_size=kernel))
@@ -225,7 +226,3 @@ def _size(value: Any) -> int | Pair:
     """One number where both axes agree."""
     height, width = _pair(value)
     return height if height == width else (height, width)
-
-
-def _cross(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))

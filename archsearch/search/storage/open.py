@@ -159,11 +159,9 @@ def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:
         raise StudyError(
             f"{folder.path}: was made by another version of archsearch; choose another --name"
         ) from error
-    changed = [
-        name for name in Study.model_fields if getattr(stored, name) != getattr(config, name)
-    ]
     # How many finalists are retrained decides nothing about the trials.
-    changed = [name for name in changed if name not in ("finalists", "final_seeds")]
+    fixed = [name for name in Study.model_fields if name not in ("finalists", "final_seeds")]
+    changed = [name for name in fixed if getattr(stored, name) != getattr(config, name)]
     if changed:
         raise StudyError(
             f"{folder.path}: holds a study that differs in {', '.join(changed)}; "

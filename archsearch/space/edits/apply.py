@@ -174,12 +174,9 @@ def _op(layer: Convolution, op: Value) -> Convolution:
     return model.model_construct(**{**kept, "op": op})
 
 
-def _kernel(layer: Convolution, size: Value) -> Convolution:
-    return layer.model_copy(update={"kernel_size": size, "padding": "same"})
-
-
-def _dilation(layer: Convolution, dilation: Value) -> Convolution:
-    return layer.model_copy(update={"dilation": dilation, "padding": "same"})
+def _set(field: str, **along: Value) -> Callable[[Convolution, Value], Convolution]:
+    """Return the edit that sets a field to what is chosen, and those `along` with it."""
+    return lambda layer, value: layer.model_copy(update={field: value, **along})
 
 
 def _padding(layer: Convolution, _same: Value) -> Convolution:
@@ -187,14 +184,6 @@ def _padding(layer: Convolution, _same: Value) -> Convolution:
     if isinstance(layer, s.DepthwiseSeparable):
         update["pointwise_padding"] = 0
     return layer.model_copy(update=update)
-
-
-def _norm(layer: Convolution, kind: Value) -> Convolution:
-    return layer.model_copy(update={"norm": kind})
-
-
-def _activation(layer: Convolution, kind: Value) -> Convolution:
-    return layer.model_copy(update={"activation": kind})
 
 
 def _downsampled(layer: Convolution, how: str) -> tuple[Convolution, Layers]:
@@ -212,10 +201,10 @@ def _downsampled(layer: Convolution, how: str) -> tuple[Convolution, Layers]:
 
 _CONVOLUTION_EDITS: dict[str, Callable[[Convolution, Value], Convolution]] = {
     "op": _op,
-    "kernel": _kernel,
-    "dilation": _dilation,
+    "kernel": _set("kernel_size", padding="same"),
+    "dilation": _set("dilation", padding="same"),
     "padding": _padding,
-    "norm": _norm,
-    "activation": _activation,
+    "norm": _set("norm"),
+    "activation": _set("activation"),
 }
 """In the order in which they are carried out."""

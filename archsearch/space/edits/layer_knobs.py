@@ -16,6 +16,7 @@ from archsearch.space.edits.apply import (
 from archsearch.space.edits.width_ties import Around
 from archsearch.spec import models as s
 from archsearch.spec import ops
+from archsearch.spec.formatting import axes_text, shape_text
 
 Choices = dict[Value, str]
 """What a knob can be, each with the words that tell it."""
@@ -179,10 +180,8 @@ def _downsampling(layer: Convolution) -> tuple[Choices, Value]:
 
 
 def _text(value: s.SizePair) -> str:
-    height, width = ops.pair(value)
-    return str(height) if height == width else f"{height}x{width}"
+    return axes_text(ops.pair(value))
 
 
 def _cross(value: s.SizePair) -> str:
-    height, width = ops.pair(value)
-    return f"{height}x{width}"
+    return shape_text(ops.pair(value))
