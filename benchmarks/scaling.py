@@ -32,7 +32,7 @@ from timed_training import STUDIES, as_markdown, table
 from archsearch.common.csv_files import read_csv
 from archsearch.common.machine import cores, load
 from archsearch.errors import ArchsearchError
-from archsearch.executors.protocol import EpochDone, JobDone, Report
+from archsearch.executors.protocol import EpochDone, JobDone, JobReport
 from archsearch.search.driver import search
 from archsearch.search.storage.url import database_url, is_postgres
 from archsearch.study.config import Sampler, Study, load_study
@@ -146,7 +146,7 @@ class Simulated:
         heapq.heapify(self._events)
         self._back_to_driver()
 
-    def next_report(self) -> Report:
+    def next_report(self) -> JobReport:
         """The earliest; the clock moves on to it, unless it has waited for the driver."""
         self._driver_worked()
         at, _, key, epoch = heapq.heappop(self._events)
@@ -154,7 +154,7 @@ class Simulated:
         curve, _ = self._jobs[key]
         if epoch == len(curve):
             del self._jobs[key]
-            report: Report = JobDone(key, None)
+            report: JobReport = JobDone(key, None)
         else:
             self.trained_s += self.scale * curve[epoch][0]
             self._await(key, epoch + 1)

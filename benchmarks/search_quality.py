@@ -29,8 +29,8 @@ from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
 from archsearch.report.facts import Absent, read_facts
 from archsearch.report.importance import importance
-from archsearch.space.counting.account import share_of
-from archsearch.space.settings import filled, spec_of
+from archsearch.space.counting.account import estimate_proportion
+from archsearch.space.settings import complete_setting, spec_of
 from archsearch.study.config import Study, load_study
 from archsearch.study.folder import StudyFolder
 
@@ -81,7 +81,9 @@ def read_trials(folder: Path) -> list[Trial]:
 
 def start_hashes(study: Study) -> set[str]:
     """The networks that a study file gives as known to be good."""
-    specs = (spec_of(study.space, filled(study.space, start), "start") for start in study.start)
+    specs = (
+        spec_of(study.space, complete_setting(study.space, start), "start") for start in study.start
+    )
     return {analyze(spec).spec_hash for spec in specs}
 
 
@@ -94,7 +96,7 @@ def distribution_rows(named: dict[str, list[Trial]], target: float) -> Sequence[
     for name, trials in named.items():
         first = [trial.curve[0] for trial in trials]
         last = [trial.curve[-1] for trial in trials if trial.whole]
-        above = share_of(sum(value >= target for value in last), len(trials))
+        above = estimate_proportion(sum(value >= target for value in last), len(trials))
         rows.append(
             (
                 name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from archsearch.analysis.layer_table import STARTS_GROUP, Row, map_bytes, rows_of
+from archsearch.analysis.layer_table import STARTS_GROUP, LayerRow, map_bytes, rows_of
 from archsearch.analysis.pixel_coverage import Sights, follow
 from archsearch.analysis.totals import Totals, totals_of
 from archsearch.analysis.warnings import Caution, cautions
@@ -68,7 +68,7 @@ class Analysis:
         return self.sights.gate.clipped if self.sights else None
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[LayerRow, ...]:
         """The layers, block by block."""
         return rows_of(self.network, self.sights)
 

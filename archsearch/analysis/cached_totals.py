@@ -23,7 +23,7 @@ from archsearch.analysis.constraints import (
     verdict_on,
     violations,
 )
-from archsearch.analysis.totals import Run, Totals, add_up, joined, measure
+from archsearch.analysis.totals import Segment, Totals, add_up, concatenated, measure
 from archsearch.errors import InputError
 from archsearch.spec.models import MAX_BLOCKS, Block, Output, Spec
 from archsearch.spec.network import FeatureMap
@@ -88,7 +88,7 @@ _Layers = tuple[bytes, ...]
 class _Known(NamedTuple):
     """Layers that fit a map of some shape: what they add, how many, and the shape after them."""
 
-    run: Run
+    run: Segment
     layers: int
     after: _Shape
 
@@ -188,7 +188,7 @@ class Screen:
             run, inside, at = self._layers.get((layer, at)) or self._add_layer((layer, at))
             runs.append(run)
             count += inside
-        found = _Known(joined(runs), count, at)
+        found = _Known(concatenated(runs), count, at)
         _remember(self._lists, key, found)
         return found
 

@@ -62,7 +62,7 @@ class Violation(NamedTuple):
     @property
     def message(self) -> str:
         """In a sentence."""
-        return RULES[self.rule].message(self.actual, self.limit)
+        return LIMIT_RULES[self.rule].message(self.actual, self.limit)
 
     def data(self) -> dict[str, object]:
         """As plain data, the message with it."""
@@ -128,7 +128,7 @@ ActiveRules = Sequence[tuple[str, int, Rule]]
 
 def active_rules(constraints: Constraints) -> ActiveRules:
     """The limits that are not switched off, each with its rule."""
-    given = ((name, getattr(constraints, name), rule) for name, rule in RULES.items())
+    given = ((name, getattr(constraints, name), rule) for name, rule in LIMIT_RULES.items())
     return [
         (name, limit, rule)
         for name, limit, rule in given
@@ -151,7 +151,7 @@ def _rule(
     return Rule(field, operator.attrgetter(field), breaks, message)
 
 
-RULES: dict[str, Rule] = {
+LIMIT_RULES: dict[str, Rule] = {
     "max_params": _rule(
         "params",
         operator.gt,

@@ -65,7 +65,7 @@ BYTES_PER_ACTIVATION = 4
 """fp32."""
 
 
-class Row(NamedTuple):
+class LayerRow(NamedTuple):
     """A convolution, pool, linear layer or merge, with the norm, activation, dropout after it.
 
     Attributes:
@@ -144,7 +144,7 @@ class Row(NamedTuple):
         return (bottom - top) / 2, (right - left) / 2
 
 
-def rows_of(network: Network, sights: Sights | None) -> tuple[Row, ...]:
+def rows_of(network: Network, sights: Sights | None) -> tuple[LayerRow, ...]:
     """The layers, block by block."""
     names = [block.name for block in network.spec.blocks] + ["output"]
     nodes = sights.nodes if sights else {}
@@ -168,17 +168,17 @@ class _Rows:
     image: Pair
     sights: Mapping[int, Sight]
 
-    def of(self, trunk: Trunk) -> Iterator[Row]:
+    def of(self, trunk: Trunk) -> Iterator[LayerRow]:
         for group in groups_of(trunk):
             if isinstance(group.first, Join):
                 for branch in group.first.branches:
                     yield from self.of(branch)
             yield self._row(group)
 
-    def _row(self, group: Group) -> Row:
+    def _row(self, group: Group) -> LayerRow:
         first = group.first
         window = first.op if isinstance(first, Node) else None
-        return Row(
+        return LayerRow(
             self.block,
             first.place,
             _label(first),

@@ -39,7 +39,7 @@ class Totals(NamedTuple):
     global_avg_pool: bool
 
 
-class Run(NamedTuple):
+class Segment(NamedTuple):
     """What some layers add, wherever they stand.
 
     Attributes:
@@ -80,7 +80,7 @@ def totals_of(network: Network) -> Totals:
     return add_up(runs)
 
 
-def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Run:
+def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
     """What `trunk` adds between two maps, one of them its input."""
     params = macs = 0
     conv = dilated = pooled = False
@@ -96,7 +96,7 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Run:
     h, w = before.height, before.width
     gate = after.gate if before.gate is None else None
     separable = _separable(trunk)
-    return Run(
+    return Segment(
         params,
         macs,
         jump_h=after.height.jump // h.jump,
@@ -115,7 +115,7 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Run:
     )
 
 
-def joined(runs: Iterable[Run]) -> Run:
+def concatenated(runs: Iterable[Segment]) -> Segment:
     """Runs in a row as one."""
     params = macs = growth_h = growth_w = 0
     jump_h = jump_w = 1
@@ -142,18 +142,18 @@ def joined(runs: Iterable[Run]) -> Run:
         opened = opens or (opened and is_clear)
         closed |= clear and closes
         clear &= is_clear
-    return Run(
+    return Segment(
         params, macs, jump_h, jump_w, growth_h, growth_w, gate_h, gate_w,
         conv, dilated, pooled, separable, opened, closed, clear,
     )  # fmt: skip
 
 
-def add_up(sections: Sequence[Run]) -> Totals:
+def add_up(sections: Sequence[Segment]) -> Totals:
     """The totals of a network's blocks and, last, its output."""
     (
         params, macs, _, _, growth_h, growth_w, gate_h, gate_w,
         _, dilated, pooled, separable, _, _, _,
-    ) = joined(sections)  # fmt: skip
+    ) = concatenated(sections)  # fmt: skip
     with_gap = (1 + growth_h, 1 + growth_w)
     gate = with_gap if gate_h is None or gate_w is None else (1 + gate_h, 1 + gate_w)
     blocks = sum([section.conv for section in sections]) - sections[-1].conv

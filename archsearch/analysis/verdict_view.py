@@ -7,7 +7,7 @@ from typing import Any
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Verdict, Violation
-from archsearch.analysis.layer_table import Row
+from archsearch.analysis.layer_table import LayerRow
 from archsearch.analysis.totals import Totals
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import InputError, one_line
@@ -65,7 +65,7 @@ def invalid_data(source: str, error: Exception) -> dict[str, Any]:
     return {"file": source, "verdict": "invalid", "problems": problems}
 
 
-def _row_data(row: Row) -> dict[str, Any]:
+def _row_data(row: LayerRow) -> dict[str, Any]:
     window = row.window
     data: dict[str, Any] = {"block": row.block, "place": row.place, "op": row.op}
     if window:
@@ -95,7 +95,7 @@ def _row_data(row: Row) -> dict[str, Any]:
     }
 
 
-def _seen_data(row: Row) -> dict[str, Any]:
+def _seen_data(row: LayerRow) -> dict[str, Any]:
     """What is known pixel by pixel; null where the network is too large to follow."""
     seen = row.seen
     return {
@@ -139,7 +139,7 @@ _LEFT = frozenset(
 )
 
 
-def _layers(rows: Sequence[Row], *, explain: bool) -> Grid:
+def _layers(rows: Sequence[LayerRow], *, explain: bool) -> Grid:
     lines = []
     block = None
     for row in rows:
@@ -201,7 +201,7 @@ def _reach(actual: int, limit: int | None) -> str:
     return f"at least {limit}: " + (f"{room} to spare" if room >= 0 else f"{-room} short")
 
 
-def _window_cells(row: Row) -> Iterator[str]:
+def _window_cells(row: LayerRow) -> Iterator[str]:
     window = row.window
     if window is None:
         yield from [""] * 5

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from archsearch.analysis.layer_table import Row
+from archsearch.analysis.layer_table import LayerRow
 from archsearch.analysis.pixel_coverage import Seen, Sights
 from archsearch.spec import ops
 from archsearch.spec.network import Join, Network, Node, Trunk, is_global_avg_pool
@@ -29,7 +29,9 @@ class Caution(NamedTuple):
     message: str
 
 
-def cautions(network: Network, rows: Sequence[Row], sights: Sights | None) -> Iterator[Caution]:
+def cautions(
+    network: Network, rows: Sequence[LayerRow], sights: Sights | None
+) -> Iterator[Caution]:
     """All there is to know, in the order of the layers by kind."""
     yield from _misaligned(network.trunk)
     yield from _single_cell(network)
@@ -95,7 +97,7 @@ def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[Caution]:
             collapsed = node
 
 
-def _blind_cells(rows: Sequence[Row]) -> Iterator[Caution]:
+def _blind_cells(rows: Sequence[LayerRow]) -> Iterator[Caution]:
     """Where they come to be: a layer that only hands its input's on is not told."""
     for row in rows:
         if not row.sight or not row.window:
@@ -110,7 +112,7 @@ def _blind_cells(rows: Sequence[Row]) -> Iterator[Caution]:
             )
 
 
-def _dead_weights(rows: Sequence[Row]) -> Iterator[Caution]:
+def _dead_weights(rows: Sequence[LayerRow]) -> Iterator[Caution]:
     for row in rows:
         if row.dead_weights:
             yield Caution(
@@ -122,9 +124,9 @@ def _dead_weights(rows: Sequence[Row]) -> Iterator[Caution]:
             )
 
 
-def _gridding(rows: Sequence[Row], gate: Seen) -> Iterator[Caution]:
+def _gridding(rows: Sequence[LayerRow], gate: Seen) -> Iterator[Caution]:
     """Holes that are still there at the last map before global pooling: where they came first."""
-    since: Row | None = None
+    since: LayerRow | None = None
     for row in rows:
         if row.sight and row.after.gate is None:
             skips_before, skips = max(row.sight.before.skipped), max(row.sight.after.skipped)
@@ -143,7 +145,7 @@ def _gridding(rows: Sequence[Row], gate: Seen) -> Iterator[Caution]:
         )
 
 
-def _unproductive(rows: Sequence[Row]) -> Iterator[Caution]:
+def _unproductive(rows: Sequence[LayerRow]) -> Iterator[Caution]:
     found = [row for row in rows if row.unproductive]
     if found:
         field, (height, width) = min(found[0].before.rf), found[0].image
@@ -157,7 +159,7 @@ def _unproductive(rows: Sequence[Row]) -> Iterator[Caution]:
         )
 
 
-def _off_centre(rows: Sequence[Row]) -> Iterator[Caution]:
+def _off_centre(rows: Sequence[LayerRow]) -> Iterator[Caution]:
     maps = [
         row
         for row in rows

@@ -31,7 +31,7 @@ def dashboard(
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.errors import ArchsearchError, StudyError
     from archsearch.monitor.status import read_study
-    from archsearch.search.storage.open import refuse_if_elsewhere
+    from archsearch.search.storage.open import check_storage
     from archsearch.search.storage.url import database_url
     from archsearch.study.folder import StudyFolder
 
@@ -42,7 +42,7 @@ def dashboard(
     study = StudyFolder(folder)
     config = read_study(study)
     url = database_url(storage)
-    refuse_if_elsewhere(study, url)
+    check_storage(study, url)
     if url is None and not (folder / "study.db").is_file():
         raise StudyError(
             f"{folder}: has no study.db: give --storage if the search had one, or see what it "

@@ -106,7 +106,7 @@ class _Mended:
 
 
 def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _Mended:
-    from archsearch.diagnosis.apply_mend import changed, told
+    from archsearch.diagnosis.apply_mend import changed, describe_edit
     from archsearch.diagnosis.fix import Applied, fix_network, fix_recipe
 
     spec, recipe = diagnosis.analysis.spec, diagnosis.recipe
@@ -115,7 +115,7 @@ def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _M
     edits = network.edits
     if recipe and epochs and epochs != recipe.epochs:
         asked = {"": {"epochs": epochs}}
-        edits = (*edits, Applied("epochs", told(recipe, asked), "asked for by --epochs"))
+        edits = (*edits, Applied("epochs", describe_edit(recipe, asked), "asked for by --epochs"))
         recipe = changed(recipe, asked)
     if recipe:
         how = fix_recipe(recipe)

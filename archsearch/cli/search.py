@@ -21,9 +21,9 @@ from archsearch.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from archsearch.executors.messages import Place
+    from archsearch.executors.messages import WorkerConfig
     from archsearch.executors.protocol import Executor
-    from archsearch.executors.ray.cluster import Share
+    from archsearch.executors.ray.cluster import TrialResources
     from archsearch.study.config import Study
 
 
@@ -131,7 +131,7 @@ def search(
     to go on after an interruption.
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
-    from archsearch.executors.messages import Place
+    from archsearch.executors.messages import WorkerConfig
     from archsearch.search.storage.url import database_url
     from archsearch.study.config import load_study
 
@@ -151,7 +151,7 @@ def search(
         "sampler": config.sampler.model_copy(update={"kind": sampler.value}) if sampler else None,
     }
     config = _with(config, {k: v for k, v in given.items() if v is not None})
-    place = Place(config.dataset, data, device, precision.value if precision else None)
+    place = WorkerConfig(config.dataset, data, device, precision.value if precision else None)
     if dry_run and ray is None:
         raise typer.Exit(_dry_run(config, trials, place, workers))
     share = _share(ray, workers, cpus_per_trial, gpus_per_trial, dry_run=dry_run)
@@ -178,7 +178,7 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
     from archsearch.common.console import stderr_console
     from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.errors import InputError, one_line
-    from archsearch.space.settings import told
+    from archsearch.space.settings import describe_edits
     from archsearch.spec.models import Spec
     from archsearch.study.near_spec import study_near
 
@@ -188,7 +188,7 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
         near = study_near(config, spec, max_edits)
     except InputError as error:
         raise error.named(source) from error
-    if edits := told(near.space, near.start[0]):
+    if edits := describe_edits(near.space, near.start[0]):
         line = f"{spec.name} is outside the limits; the first trial is within: {'; '.join(edits)}"
         stderr_console().print(one_line(line), markup=False, soft_wrap=True)
     return near
@@ -196,9 +196,9 @@ def _near(config: Study, path: str, max_edits: int | None) -> Study:
 
 def _share(
     ray: str | None, workers: int | None, cpus: float | None, gpus: float | None, *, dry_run: bool
-) -> Share:
+) -> TrialResources:
     """What a trial has of a Ray cluster; refused are options that do not go together."""
-    from archsearch.executors.ray.cluster import Share
+    from archsearch.executors.ray.cluster import TrialResources
 
     if ray is None:
         if cpus is not None or gpus is not None:
@@ -206,7 +206,7 @@ def _share(
                 "are about a Ray cluster; give --ray too",
                 param_hint="--cpus-per-trial, --gpus-per-trial",
             )
-        return Share()
+        return TrialResources()
     if dry_run:
         raise typer.BadParameter(
             "times networks on this machine; leave out --ray", param_hint="--dry-run"
@@ -221,7 +221,7 @@ def _share(
             raise typer.BadParameter(
                 f"must be at most 1 or a whole number, got {value:g}", param_hint=option
             )
-    return Share(1.0 if cpus is None else cpus, gpus)
+    return TrialResources(1.0 if cpus is None else cpus, gpus)
 
 
 def _search(
@@ -238,14 +238,14 @@ def _search(
     from archsearch.monitor.status import status
     from archsearch.search import driver
     from archsearch.search.improvement import gain_page
-    from archsearch.search.storage.open import refuse_if_elsewhere
+    from archsearch.search.storage.open import check_storage
     from archsearch.space.neighbourhood import Neighbourhood
     from archsearch.study.folder import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
     # Before workers are started, which takes seconds.
     folder_lock.refuse_if_held(folder.path)
-    refuse_if_elsewhere(folder, storage)
+    check_storage(folder, storage)
     console = stderr_console()
     state = SearchState(
         wanted=trials,
@@ -290,28 +290,28 @@ def _search(
 
 
 def _executor(
-    place: Place,
+    place: WorkerConfig,
     workers: int | None,
     ray: str | None,
-    share: Share,
+    share: TrialResources,
     warn: Callable[[str], None],
 ) -> AbstractContextManager[Executor]:
     if ray is not None:
-        from archsearch.executors.ray.executor import RayCluster
+        from archsearch.executors.ray.executor import RayExecutor
 
-        return RayCluster(ray, place, workers, share, warn)
+        return RayExecutor(ray, place, workers, share, warn)
     if workers == 0:
-        from archsearch.executors.in_process import InProcess
+        from archsearch.executors.in_process import InProcessExecutor
 
         precision = Precision(place.precision) if place.precision else None
         trainer = open_trainer(place.dataset, place.data, place.device, precision)
-        return nullcontext(InProcess(trainer, warn))
-    from archsearch.executors.processes.pool import Workers
+        return nullcontext(InProcessExecutor(trainer, warn))
+    from archsearch.executors.processes.pool import WorkerPool
 
-    return Workers(place, workers, warn)
+    return WorkerPool(place, workers, warn)
 
 
-def _dry_run(config: Study, trials: int, place: Place, workers: int | None) -> int:
+def _dry_run(config: Study, trials: int, place: WorkerConfig, workers: int | None) -> int:
     import sys
 
     from archsearch.common.console import show

@@ -12,7 +12,7 @@ from archsearch.spec import models as s
 from archsearch.training.recipe import Recipe
 
 
-def told(base: object, edit: Edit) -> str:
+def describe_edit(base: object, edit: Edit) -> str:
     """An edit in words: each field that changes, before and after."""
     parts: dict[str, list[str]] = {}
     for place, fields in edit.items():
@@ -53,7 +53,7 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def edited(spec: s.Spec, edit: Edit) -> s.Spec:
+def apply_edit(spec: s.Spec, edit: Edit) -> s.Spec:
     """A spec with layers changed.
 
     Raises:

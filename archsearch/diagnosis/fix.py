@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints, Violation, active_rules, violations
 from archsearch.diagnosis import level_of, network_findings, recipe_findings
-from archsearch.diagnosis.apply_mend import changed, edited, told
+from archsearch.diagnosis.apply_mend import apply_edit, changed, describe_edit
 from archsearch.diagnosis.findings import Edit, Fields, Finding
 from archsearch.diagnosis.rules import LEVELS
 from archsearch.errors import HopelessSpaceError, InputError
@@ -74,7 +74,7 @@ def fix_network(
         found = network_findings(analyze(at), constraints)
         return (each for each in found if each.code not in leave)
 
-    mended = _mended(spec, findings, edited)
+    mended = _mended(spec, findings, apply_edit)
     kept = _within_limits(mended.result, constraints, "with the mends above, " * bool(mended.edits))
     return Fixed(kept.result, (*mended.edits, *kept.edits), kept.broken)
 
@@ -199,5 +199,5 @@ def _told(
 ) -> Iterator[Applied]:
     for finding in findings:
         edit = finding.edit or {}
-        yield Applied(finding.code, told(base, edit), finding.evidence)
+        yield Applied(finding.code, describe_edit(base, edit), finding.evidence)
         base = carry_out(base, edit)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.analysis.layer_table import Row
+from archsearch.analysis.layer_table import LayerRow
 from archsearch.diagnosis.apply_mend import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.diagnosis.paths import projections
@@ -96,7 +96,7 @@ def padded_pointwise(analysis: Analysis) -> Iterator[Finding]:
 
 def padding_kernel(analysis: Analysis) -> Iterator[Finding]:
     """Kernels that mostly meet padding, as the map has become too small for them."""
-    strided: Row | None = None
+    strided: LayerRow | None = None
     for row in analysis.rows:
         op = row.window
         if op and max(op.stride) > 1 and _is_plain(row):
@@ -138,12 +138,14 @@ def _inside(size: int, cells: int, stride: int, offset: int) -> int:
     return max(0, last - first + 1)
 
 
-def _is_plain(row: Row) -> bool:
+def _is_plain(row: LayerRow) -> bool:
     """Whether a layer stands in a block, not in a branch."""
     return row.place.count(".") == 3 and row.place.startswith("blocks.")
 
 
-def _roomier(row: Row, op: ops.Conv2d, strided: Row | None, analysis: Analysis) -> Edit | None:
+def _roomier(
+    row: LayerRow, op: ops.Conv2d, strided: LayerRow | None, analysis: Analysis
+) -> Edit | None:
     if max(op.dilation) > 1 and max(op.stride) == 1:
         wide = {"dilation": 1, "padding": "same"}
         others = (

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from archsearch.common import atomic_files
 from archsearch.errors import CheckpointError, TrainingError
-from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, Report
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, JobReport
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
 from archsearch.training.trainer import Trainer
 
 
-def reports(
+def train_job(
     trainer: Trainer,
     job: Job,
     warn: Callable[[str], None],
     on_step: Callable[[], None] = lambda: None,
-) -> Iterator[Report]:
+) -> Iterator[JobReport]:
     """Train a job of the search to its end, or to what ends it.
 
     Raises:
@@ -38,7 +38,7 @@ def reports(
         # Losing this job's epochs beats losing the search; what is there is kept aside.
         warn(f"{error}. It is set aside and the trial starts over")
         _set_aside(job.folder / "checkpoint.pt")
-        yield from reports(trainer, job, warn, on_step)
+        yield from train_job(trainer, job, warn, on_step)
     except TrainingError as error:
         yield JobFailed(job.key, str(error))
     else:
@@ -46,14 +46,14 @@ def reports(
 
 
 @dataclass(slots=True)
-class InProcess:
+class InProcessExecutor:
     """The executor that trains here, one job after the other."""
 
     trainer: Trainer
     warn: Callable[[str], None]
     capacity: int = 1
     ready: int = 1
-    _running: dict[str, Iterator[Report]] = field(default_factory=dict)
+    _running: dict[str, Iterator[JobReport]] = field(default_factory=dict)
 
     def run_of(self, seed: int, key: str | None = None) -> Run:
         """See `Trainer.run_of`."""
@@ -61,13 +61,13 @@ class InProcess:
 
     def submit(self, job: Job) -> None:
         """Take a job; it makes progress while `next_report` waits."""
-        self._running[job.key] = reports(self.trainer, job, self.warn)
+        self._running[job.key] = train_job(self.trainer, job, self.warn)
 
     def stop(self, key: str) -> None:
         """Drop a job."""
         del self._running[key]
 
-    def next_report(self) -> Report:
+    def next_report(self) -> JobReport:
         """Train the oldest job's next epoch."""
         key, progress = next(iter(self._running.items()))
         report = next(progress)

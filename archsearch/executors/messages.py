@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from archsearch.executors.protocol import Report
+from archsearch.executors.protocol import JobReport
 from archsearch.training.records import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerConfig:
     """What workers train on, and where.
 
     Attributes:
@@ -53,25 +53,25 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
+class FatalProblem:
     """Something that no other network and no other worker would mend."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class DeviceLost:
     """A worker's last word: the device failed under it. A new process may get it back."""
 
     device: str
     why: str
 
 
-FromWorker = Loading | Ready | Warned | Unusable | Lost | Report
+FromWorker = Loading | Ready | Warned | FatalProblem | DeviceLost | JobReport
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class DropJob:
     """The driver wants no more of this job."""
 
     key: str

@@ -33,7 +33,7 @@ class JobFailed:
     reason: str
 
 
-Report = EpochDone | JobDone | JobFailed
+JobReport = EpochDone | JobDone | JobFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Executor(Protocol):
         """Take a job."""
         ...
 
-    def next_report(self) -> Report | MoreRoom:
+    def next_report(self) -> JobReport | MoreRoom:
         """Wait for the next report of any job, or for room."""
         ...
 

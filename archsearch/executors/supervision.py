@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from archsearch.common.machine import seconds_from
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import Unusable, Warned
-from archsearch.executors.protocol import EpochDone, JobFailed, Report
+from archsearch.executors.messages import FatalProblem, Warned
+from archsearch.executors.protocol import EpochDone, JobFailed, JobReport
 from archsearch.training.job import Job
 
 MAX_ATTEMPTS = 3
@@ -36,7 +36,7 @@ class Supervisor:
     kind: str
     advice: str
     warn: Callable[[str], None]
-    deliver: Callable[[Report], None]
+    deliver: Callable[[JobReport], None]
     _early: int = 0
     _crashes: Counter[str] = field(default_factory=Counter)
     _epochs: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class Supervisor:
         """Expect a job's epochs from the first one on."""
         self._epochs[job.key] = 0
 
-    def take(self, message: Warned | Unusable | Report) -> None:
+    def take(self, message: Warned | FatalProblem | JobReport) -> None:
         """Pass on a message, unless it is an epoch that was reported before a crash.
 
         Raises:
@@ -61,7 +61,7 @@ class Supervisor:
         match message:
             case Warned(message=text):
                 self.warn(text)
-            case Unusable(message=text):
+            case FatalProblem(message=text):
                 raise ArchsearchError(text)
             case EpochDone(key=key, epoch=epoch):
                 if epoch.epoch > self._epochs[key]:

@@ -17,7 +17,7 @@ from archsearch.common.parse import from_json, from_toml, read_text
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, leaderboard_text, write_leaderboard
 from archsearch.search.entries import leaderboard
-from archsearch.search.storage.open import looked_into, refuse_if_elsewhere, storage_errors
+from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
 from archsearch.search.trials import analyze_trial, is_whole
 from archsearch.spec.models import Spec
 from archsearch.study.config import Study, study_toml
@@ -27,7 +27,7 @@ from archsearch.training.records import Epoch, write_history
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Fault:
     """Something that was not as it must be.
 
     Attributes:
@@ -39,7 +39,7 @@ class Finding:
     mended: bool | None
 
 
-def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
+def examine(folder: StudyFolder, storage: str | None = None) -> list[Fault]:
     """Check everything in a study folder and mend what can be mended.
 
     Args:
@@ -53,13 +53,13 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Finding]:
     """
     if not folder.study.exists() and not (folder.path / "study.db").exists():
         raise StudyError(f"{folder.path}: is no study folder (studies/NAME); nothing was touched")
-    refuse_if_elsewhere(folder, storage)
+    check_storage(folder, storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with folder_lock.locked(folder.path), storage_errors(folder, storage or folder.storage):
         return list(_examined(folder, storage))
 
 
-def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
+def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
     yield from _left_over(folder)
     if storage is None:
         broken = list(_database(folder))
@@ -67,11 +67,11 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
         if broken:
             return
     study = _the_study(folder, storage or folder.storage)
-    if isinstance(study, Finding):
+    if isinstance(study, Fault):
         yield study
         return
     if (text := study.user_attrs.get("study")) is None:
-        yield Finding("study", "was never searched in this database: is it the right one?", False)
+        yield Fault("study", "was never searched in this database: is it the right one?", False)
         return
     config = from_toml(Study, text, str(folder.study))
     yield from _study_file(folder, config)
@@ -82,15 +82,15 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Finding]:
             yield from _trial(folder, trial, config)
 
 
-def _left_over(folder: StudyFolder) -> Iterator[Finding]:
+def _left_over(folder: StudyFolder) -> Iterator[Fault]:
     for path in atomic_files.drop_temporaries(folder.path):
-        yield Finding(_in(folder, path), "was left by a write that a crash cut short", mended=True)
+        yield Fault(_in(folder, path), "was left by a write that a crash cut short", mended=True)
 
 
-def _database(folder: StudyFolder) -> Iterator[Finding]:
+def _database(folder: StudyFolder) -> Iterator[Fault]:
     path = folder.path / "study.db"
     if not path.is_file():
-        yield Finding("study.db", "is missing: without it the trials cannot go on", mended=False)
+        yield Fault("study.db", "is missing: without it the trials cannot go on", mended=False)
         return
     try:
         # Writable, so that what a crash left half done is rolled back.
@@ -105,11 +105,11 @@ def _database(folder: StudyFolder) -> Iterator[Finding]:
             f"is damaged ({told[0]}): restore a copy, or save what is readable with "
             f'`sqlite3 study.db ".recover"`; the leaderboard and trials/ are as they were'
         )
-        yield Finding("study.db", message, mended=False)
+        yield Fault("study.db", message, mended=False)
 
 
-def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Finding:
-    database = looked_into(storage)
+def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Fault:
+    database = open_for_reading(storage)
     names = optuna.get_all_study_names(database)
     try:
         named = from_toml(Study, read_text(str(folder.study)), str(folder.study)).name
@@ -117,11 +117,11 @@ def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Finding:
         named = names[0] if len(names) == 1 else ""
     if named not in names:
         message = f"holds no study of the name in study.toml, but {', '.join(names) or 'none'}"
-        return Finding("study.db", message, mended=False)
+        return Fault("study.db", message, mended=False)
     return optuna.load_study(study_name=named, storage=database)
 
 
-def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:
+def _study_file(folder: StudyFolder, config: Study) -> Iterator[Fault]:
     wanted = study_toml(config)
     try:
         found = read_text(str(folder.study))
@@ -129,16 +129,16 @@ def _study_file(folder: StudyFolder, config: Study) -> Iterator[Finding]:
         found = ""
     if found != wanted:
         atomic_files.write_text(folder.study, wanted)
-        yield Finding("study.toml", "was not what the study was made with", mended=True)
+        yield Fault("study.toml", "was not what the study was made with", mended=True)
 
 
-def _orphans(study: optuna.Study) -> Iterator[Finding]:
+def _orphans(study: optuna.Study) -> Iterator[Fault]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         message = "was interrupted; the next `archsearch search` goes on with it"
-        yield Finding(f"trial {trial.number}", message, mended=None)
+        yield Fault(f"trial {trial.number}", message, mended=None)
 
 
-def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[Finding]:
+def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[Fault]:
     entries = leaderboard(study, config, folder)
     try:
         found = folder.leaderboard.read_bytes()
@@ -146,13 +146,13 @@ def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[F
         found = b""
     if found != leaderboard_text(entries).encode():
         write_leaderboard(folder.leaderboard, entries)
-        yield Finding("leaderboard.csv", "was not as the study has it", mended=True)
+        yield Fault("leaderboard.csv", "was not as the study has it", mended=True)
     if dropped := csv_files.mended_csv(folder.rejections, REJECTION_COLUMNS):
         message = f"{dropped} lines were no rejections, and are dropped"
-        yield Finding("rejections.csv", message, mended=True)
+        yield Fault("rejections.csv", message, mended=True)
 
 
-def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[Finding]:
+def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[Fault]:
     path = folder.trial(trial.user_attrs["spec_hash"])
     if not path.is_dir():
         return
@@ -160,13 +160,13 @@ def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[F
         spec = analyze_trial(trial, config).network.spec
         text = spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
         atomic_files.write_text(path / "spec.json", text)
-        yield Finding(_in(folder, path / "spec.json"), "was not this trial's", mended=True)
+        yield Fault(_in(folder, path / "spec.json"), "was not this trial's", mended=True)
     history = [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
     # A worker may have gone on for an epoch while the driver pruned its trial.
     ahead = trial.state != TrialState.COMPLETE
     if history and not _same_history(path / "history.csv", history, ahead=ahead):
         write_history(path / "history.csv", history)
-        yield Finding(_in(folder, path / "history.csv"), "was not this trial's", mended=True)
+        yield Fault(_in(folder, path / "history.csv"), "was not this trial's", mended=True)
     for state in sorted(path.rglob("checkpoint.pt")):
         yield from _checkpoint(folder, state)
 
@@ -190,11 +190,11 @@ def _same_history(path: Path, history: list[Epoch], *, ahead: bool) -> bool:
     )
 
 
-def _checkpoint(folder: StudyFolder, path: Path) -> Iterator[Finding]:
+def _checkpoint(folder: StudyFolder, path: Path) -> Iterator[Fault]:
     try:
         checkpoint.read(path)
     except CheckpointError as error:
-        yield Finding(_in(folder, path), str(error), mended=False)
+        yield Fault(_in(folder, path), str(error), mended=False)
 
 
 def _in(folder: StudyFolder, path: Path) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from archsearch.convert.to_module import build
-from archsearch.space.judge import screen
-from archsearch.space.sampling import draw
+from archsearch.space.judge import judge_setting
+from archsearch.space.sampling import draw_setting
 from archsearch.spec.network import Network
 from archsearch.study.config import Study
 from archsearch.training.loop import train
@@ -82,8 +82,8 @@ def _some(study: Study) -> Iterator[Network]:
     rng = np.random.default_rng(study.seed)
     found = 0
     for _ in range(_PATIENCE):
-        knobs = draw(study.space, study.start, rng)
-        verdict, broken = screen(study.space, knobs, study.constraints, "estimate")
+        knobs = draw_setting(study.space, study.start, rng)
+        verdict, broken = judge_setting(study.space, knobs, study.constraints, "estimate")
         if verdict and not broken:
             found += 1
             yield verdict.analysis.network

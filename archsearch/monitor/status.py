@@ -17,7 +17,7 @@ from archsearch.leaderboard.entry import Entry
 from archsearch.monitor.live_view import InFlight, SearchState, best_of
 from archsearch.search.entries import leaderboard
 from archsearch.search.improvement import Gain, gain_of
-from archsearch.search.storage.open import looked_into, refuse_if_elsewhere, storage_errors
+from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
 from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.search.trials import ASKED, CLOSING, FINAL, analyze_trial, curves, is_whole
 from archsearch.study.config import Study
@@ -25,7 +25,7 @@ from archsearch.study.folder import StudyFolder
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StudyStatus:
     """A study folder at one moment.
 
     Attributes:
@@ -50,7 +50,7 @@ def read_study(folder: StudyFolder) -> Study:
     return from_toml(Study, read_text(str(folder.study)), str(folder.study))
 
 
-def status(folder: StudyFolder, storage: str | None = None) -> Status:
+def status(folder: StudyFolder, storage: str | None = None) -> StudyStatus:
     """What is done, what is in training, what is best so far.
 
     Args:
@@ -61,7 +61,7 @@ def status(folder: StudyFolder, storage: str | None = None) -> Status:
         StudyError: this is no study folder, or its database cannot be read.
     """
     config = read_study(folder)
-    refuse_if_elsewhere(folder, storage)
+    check_storage(folder, storage)
     if storage is None and not (folder.path / "study.db").is_file():
         raise StudyError(
             f"{folder.path}: has no study.db; if the search had another database, give it by "
@@ -69,11 +69,11 @@ def status(folder: StudyFolder, storage: str | None = None) -> Status:
         )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(folder, storage or folder.storage):
-        database = looked_into(storage or folder.storage)
+        database = open_for_reading(storage or folder.storage)
         study = optuna.load_study(study_name=config.name, storage=database)
         entries = leaderboard(study, config, folder)
         state = _state(study, config, folder, entries)
-        return Status(
+        return StudyStatus(
             config, folder_lock.holder(folder.path), state, gain_of(study, config, entries)
         )
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from archsearch.common.interval import wilson
 from archsearch.report.charts import Chart
 from archsearch.report.facts import Absent, Facts
-from archsearch.report.markup import Html, element, joined
+from archsearch.report.markup import Html, element, join_html
 from archsearch.report.phrases import TEST_IMAGES, field, made_on, mark
 from archsearch.report.records import Row
 from archsearch.spec.formatting import axes_text
@@ -58,7 +58,7 @@ def figure(chart: Chart, made: str) -> Html:
 def prose(text: str) -> Html:
     """A sentence; what stands between backticks is code."""
     parts = text.split("`")
-    return joined(element("code", part) if i % 2 else part for i, part in enumerate(parts))
+    return join_html(element("code", part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def absent(what: str, why: Absent) -> Html:
@@ -146,7 +146,7 @@ def leaderboard(facts: Facts) -> Html:
     cut = f" The first {MAX_ROWS:,} of {len(facts.rows):,}." if len(shown) < len(facts.rows) else ""
     columns = (*_COLUMNS, _NOTES) if noted else _COLUMNS
     caption = f"{made_on(facts.rows)}. Finalists are linked; ± is the 95% interval.{cut}"
-    return joined([
+    return join_html([
         scroller("Leaderboard", table(caption, columns, rows, sortable=True)),
         element("p", class_="visually-hidden", id="sorted", role="status"),
     ])  # fmt: skip

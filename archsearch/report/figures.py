@@ -22,7 +22,7 @@ from archsearch.report.charts import (
     plain,
 )
 from archsearch.report.facts import Facts, Finalist
-from archsearch.report.phrases import TEST_IMAGES, joined, mark, plural, share
+from archsearch.report.phrases import TEST_IMAGES, and_list, mark, plural, share
 from archsearch.report.records import EpochRow, Row
 from archsearch.study.objective import pareto_front
 
@@ -237,7 +237,7 @@ def final_curves(facts: Facts) -> Chart | None:
     drawn = layout(axis("epoch of the retraining"), axis("accuracy", ticksuffix="%"))
     reading = "Lines: accuracy on augmented training images, all of them."
     if readings:
-        reading += f" Marks: the one look at the test images: {joined(readings)}."
+        reading += f" Marks: the one look at the test images: {and_list(readings)}."
     return Chart(
         "final-curves",
         "Retraining of the finalists",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.analysis.layer_table import Row
+from archsearch.analysis.layer_table import LayerRow
 from archsearch.convert.to_svg import svg
 from archsearch.errors import one_line
 from archsearch.report.components import Cell, Column, absent, scroller, table
@@ -87,7 +87,7 @@ def _layers(analysis: Analysis, name: str) -> Html:
     )
 
 
-def _layer(number: int, row: Row) -> list[Cell]:
+def _layer(number: int, row: LayerRow) -> list[Cell]:
     op = row.window
     return [
         Cell(str(number)),

@@ -34,10 +34,10 @@ def element(tag: str, *children: str, **attributes: str | None) -> Html:
     )
     if tag in _VOID:
         return Html(f"<{tag}{told}>")
-    return Html(f"<{tag}{told}>{joined(children)}</{tag}>")
+    return Html(f"<{tag}{told}>{join_html(children)}</{tag}>")
 
 
-def joined(parts: Iterable[str]) -> Html:
+def join_html(parts: Iterable[str]) -> Html:
     """Parts one after the other; those that are no `Html` are escaped."""
     return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
 

@@ -19,7 +19,7 @@ from archsearch.report.facts import Absent, Facts
 from archsearch.report.figures import final_curves, search_curves, trade_off
 from archsearch.report.finalist import network
 from archsearch.report.importance import importance
-from archsearch.report.markup import Html, element, joined, script_json
+from archsearch.report.markup import Html, element, join_html, script_json
 from archsearch.report.phrases import made_on
 from archsearch.report.space_figures import (
     fields_along_depth,
@@ -63,7 +63,7 @@ def html(facts: Facts) -> str:
         for name, title in _TITLES.items()
     ]
     charts = [part for found in parts.values() for part in found if isinstance(part, Chart)]
-    return _document(facts, joined(sections), charts)
+    return _document(facts, join_html(sections), charts)
 
 
 def _parts(facts: Facts) -> Mapping[str, Sequence[Chart | Missing]]:
@@ -99,7 +99,7 @@ def _summary(facts: Facts) -> Html:
         element("div", element("dt", what), element("dd", value), element("dd", below))
         for what, value, below in tiles(facts)
     ]
-    return joined([
+    return join_html([
         *([element("dl", *shown, class_="tiles")] if shown else []),
         element("div", *(element("p", told) for told in sentences(facts)), class_="words"),
     ])  # fmt: skip
@@ -109,7 +109,7 @@ def _finalists(facts: Facts) -> Html:
     if not facts.finalists:
         why = Absent("no network was trained to its end yet; run the search again: it goes on.")
         return absent("Finalists", why)
-    return joined(network(facts, each, i) for i, each in enumerate(facts.finalists, start=1))
+    return join_html(network(facts, each, i) for i, each in enumerate(facts.finalists, start=1))
 
 
 def _document(facts: Facts, main: Html, charts: Sequence[Chart]) -> str:
@@ -129,7 +129,7 @@ def _document(facts: Facts, main: Html, charts: Sequence[Chart]) -> str:
         title=element("title", f"{name}: archsearch report"),
         name=element("h1", name),
         made=element("p", one_line(made_on(facts.rows)), class_="made"),
-        links=joined(links),
+        links=join_html(links),
         main=main,
         versions=f"archsearch {__version__}, plotly.js {get_plotlyjs_version()}",
         style=_packaged("page.css"),

@@ -25,7 +25,7 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def joined(parts: Sequence[str]) -> str:
+def and_list(parts: Sequence[str]) -> str:
     """A list in a sentence.
 
     >>> joined(["a", "b", "c"])

@@ -20,7 +20,7 @@ from archsearch.report.charts import (
 )
 from archsearch.report.facts import Facts
 from archsearch.report.importance import Importance
-from archsearch.report.phrases import joined, mark, plural
+from archsearch.report.phrases import and_list, mark, plural
 from archsearch.report.records import Rejection
 
 MAX_BARS = 200
@@ -52,7 +52,7 @@ def fields_along_depth(facts: Facts) -> Chart | None:
         "fields",
         "Receptive field along depth",
         {"data": [_field(*one) for one in known], "layout": drawn},
-        f"Of the smaller axis; a field wider than the image sees all of it: {joined(readings)}.",
+        f"Of the smaller axis; a field wider than the image sees all of it: {and_list(readings)}.",
     )
 
 
@@ -82,7 +82,7 @@ def _field(name: str, analysis: Analysis, look: tuple[str, str]) -> Figure:
 def knob_shares(found: Importance) -> Chart:
     """How much each knob tells the best tenth from the rest."""
     shown = dict(found.shares[:MAX_KNOBS])
-    first = joined([name for name, _ in found.shares[:3]])
+    first = and_list([name for name, _ in found.shares[:3]])
     return Chart(
         "knobs",
         "Which knobs tell the best tenth apart",
@@ -101,7 +101,7 @@ def rejections_by_rule(rejections: Sequence[Rejection]) -> Chart:
     if told:
         reading = (
             f"Rejected by arithmetic on the spec: {plural(len(rejections), 'proposal')}, most "
-            f"often by {joined(told)}; one may break several rules."
+            f"often by {and_list(told)}; one may break several rules."
         )
     return Chart(
         "rejections-by-rule",

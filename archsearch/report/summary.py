@@ -8,11 +8,11 @@ from archsearch.analysis.constraints import active_rules
 from archsearch.common.interval import wilson
 from archsearch.errors import one_line
 from archsearch.report.facts import Facts
-from archsearch.report.phrases import HELD_OUT, TEST_IMAGES, field, joined, mark, plural, share
+from archsearch.report.phrases import HELD_OUT, TEST_IMAGES, and_list, field, mark, plural, share
 from archsearch.report.records import Row
 from archsearch.space.neighbourhood import Neighbourhood
 
-RULES = {
+LIMIT_PHRASES = {
     "max_params": "at most {:,} parameters",
     "min_receptive_field": "a receptive field of at least {:,} pixels",
     "max_macs": "at most {:,} multiply-accumulates",
@@ -81,8 +81,8 @@ def _tried(facts: Facts) -> str:
             "the spec alone rejected them."
         )
     rules = active_rules(facts.study.constraints)
-    limits = [RULES[name].format(limit) for name, limit, _ in rules]
-    return f"{text} The limits: {joined(limits) or 'none'}."
+    limits = [LIMIT_PHRASES[name].format(limit) for name, limit, _ in rules]
+    return f"{text} The limits: {and_list(limits) or 'none'}."
 
 
 def _found(facts: Facts, best: Row) -> str:
@@ -133,7 +133,7 @@ def _selected(facts: Facts) -> str:
     if not facts.tested:
         return f"{text} The test images were not looked at yet."
     seeds = {row.test_seeds for row in facts.tested}
-    runs = joined([plural(count, "training") for count in sorted(seeds)])
+    runs = and_list([plural(count, "training") for count in sorted(seeds)])
     were = "was" if len(facts.tested) == 1 else "were"
     return (
         f"{text} {plural(len(facts.tested), 'finalist')} {were} then trained anew on all training "

@@ -17,23 +17,23 @@ from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFaile
 from archsearch.leaderboard.entry import Entry
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
-from archsearch.search.finals import Closing, closings, search_job
-from archsearch.search.next_trial import ask
-from archsearch.search.recorder import Board, Rejections
+from archsearch.search.finals import FinalTraining, final_trainings, search_job
+from archsearch.search.next_trial import create_next_trial
+from archsearch.search.recorder import LeaderboardWriter, Rejections
 from archsearch.search.sampler import FeasibleSampler
 from archsearch.search.storage.open import (
-    connected,
-    note_elsewhere,
+    check_storage,
+    open_for_writing,
     open_study,
-    refuse_if_elsewhere,
+    record_storage,
     storage_errors,
 )
 from archsearch.search.storage.single_writer import SingleWriter
 from archsearch.search.trials import ASKED, CLOSING, curves, requeue, taken_hashes
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
-from archsearch.space.judge import screen
-from archsearch.space.settings import filled
+from archsearch.space.judge import judge_setting
+from archsearch.space.settings import complete_setting
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import score
@@ -72,13 +72,13 @@ def search(
         HopelessSpaceError: the space holds (almost) nothing within the limits.
         ArchsearchError: something cannot be read or written.
     """
-    refuse_if_elsewhere(folder, storage)
+    check_storage(folder, storage)
     url = storage or folder.storage
     with folder_lock.locked(folder.path):
         atomic_files.drop_temporaries(folder.path)  # first: the disk may be full
-        with storage_errors(folder, url), connected(study, url, notify) as database:
+        with storage_errors(folder, url), open_for_writing(study, url, notify) as database:
             driver = _Driver(study, folder, executor, notify, database, url)
-            note_elsewhere(folder, url)
+            record_storage(folder, url)
             requeue(driver.study)
             notify(StudyOpened(driver.board.written(), curves(driver.study)))
             driver.note_asked(trials)
@@ -111,7 +111,7 @@ class _Driver:
     database: SingleWriter
     url: str
     study: optuna.Study = field(init=False)
-    board: Board = field(init=False)
+    board: LeaderboardWriter = field(init=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -127,7 +127,7 @@ class _Driver:
         self.study = open_study(self.config, self.folder, self.database, self.url, sampler)
         atomic_files.write_text(self.folder.study, study_toml(self.config))
         rejections.begin()
-        self.board = Board(self.study, self.config, self.folder)
+        self.board = LeaderboardWriter(self.study, self.config, self.folder)
 
     # Before the first trial
 
@@ -151,8 +151,8 @@ class _Driver:
         """Queue the study's known good settings, once, if they are within the limits."""
         space, free = self.config.space, distributions(self.config.space)
         for i, start in enumerate(self.config.start):
-            knobs = filled(space, start)
-            verdict, rules = screen(space, knobs, self.config.constraints, "start")
+            knobs = complete_setting(space, start)
+            verdict, rules = judge_setting(space, knobs, self.config.constraints, "start")
             if verdict is None or rules:
                 raise StudyError(
                     f"start.{i} of the study breaks {', '.join(rules)}; change it or the limits"
@@ -217,7 +217,7 @@ class _Driver:
         return None
 
     def _start(self) -> _Running:
-        trial, analysis = ask(self.study, self.config)
+        trial, analysis = create_next_trial(self.study, self.config)
         folder = self.folder.trial(analysis.spec_hash)
         job = search_job(self.config, analysis, f"trial-{trial.number}", folder)
         again = "retry_of" in trial.user_attrs
@@ -253,8 +253,8 @@ class _Driver:
 
     def run_closings(self) -> None:
         """Train what the trials are held against, and retrain and test the best of them."""
-        waiting = list(closings(self.study, self.config, self.folder, self.board.written()))
-        running: dict[str, Closing] = {}
+        waiting = list(final_trainings(self.study, self.config, self.folder, self.board.written()))
+        running: dict[str, FinalTraining] = {}
         while waiting or running:
             while waiting and len(running) < self.executor.ready:
                 at = waiting.pop(0)
@@ -286,7 +286,7 @@ class _Driver:
         self.study.set_user_attr(ASKED, asked)
         self._note_closings({})  # those that a crash left are not under way any more
 
-    def _note_closings(self, running: Mapping[str, Closing]) -> None:
+    def _note_closings(self, running: Mapping[str, FinalTraining]) -> None:
         self.study.set_user_attr(CLOSING, {key: at.progress() for key, at in running.items()})
 
     def _trials(self) -> list[FrozenTrial]:

@@ -22,7 +22,7 @@ from archsearch.training.records import Epoch, Run
 
 
 @dataclass
-class Closing:
+class FinalTraining:
     """One of these trainings: the reference's, or with `entry` a finalist's.
 
     Attributes:
@@ -69,9 +69,9 @@ class Closing:
         return FinalEnded(key, self.entry.trial, result["test_acc"], reason)
 
 
-def closings(
+def final_trainings(
     study: optuna.Study, config: Study, folder: StudyFolder, board: list[Entry]
-) -> Iterator[Closing]:
+) -> Iterator[FinalTraining]:
     """What is left to train once the trials are done.
 
     Args:
@@ -85,7 +85,7 @@ def closings(
         analysis = analyze(space.base)
         if analysis.spec_hash not in taken_hashes(study):  # else it is a trial itself
             job = search_job(config, analysis, "reference", folder.reference)
-            yield Closing(job, analysis, REFERENCE)
+            yield FinalTraining(job, analysis, REFERENCE)
     trials = study.get_trials(deepcopy=False)
     for entry in [entry for entry in board if entry.status == "trained"][: config.finalists]:
         for seed in range(config.seed, config.seed + config.final_seeds):
@@ -95,7 +95,7 @@ def closings(
                 at = folder.trial(analysis.spec_hash) / f"final-{seed}"
                 job = search_job(config, analysis, f"final-{entry.trial}-{seed}", at)
                 job = replace(job, recipe=config.final_recipe, seed=seed, final=True)
-                yield Closing(job, analysis, name, entry)
+                yield FinalTraining(job, analysis, name, entry)
 
 
 def search_job(config: Study, analysis: Analysis, key: str, folder: Path) -> Job:

@@ -19,7 +19,7 @@ _KEEP_NOTHING = ("tpe", "random")
 """Samplers that need nothing of their own kept with the trials that they propose."""
 
 
-def ask(study: optuna.Study, config: Study) -> tuple[Trial, Analysis]:
+def create_next_trial(study: optuna.Study, config: Study) -> tuple[Trial, Analysis]:
     """The next trial: one that waits in the queue, or else a new proposal.
 
     Raises:

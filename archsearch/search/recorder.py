@@ -25,7 +25,7 @@ thousand workers and as many rows, the driver would do nothing else."""
 
 
 @dataclass
-class Board:
+class LeaderboardWriter:
     """The leaderboard of a study, written as its database has it."""
 
     study: optuna.Study

@@ -20,10 +20,10 @@ from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
 from archsearch.search.trials import taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
-from archsearch.space.judge import screen
+from archsearch.space.judge import judge_setting
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.sampling import draw, trimmed
-from archsearch.space.settings import AnySpace, filled, knob_choices, needed
+from archsearch.space.sampling import draw_setting, trim_edits
+from archsearch.space.settings import AnySpace, complete_setting, knob_choices, minimal_edits
 from archsearch.study.config import Sampler
 
 DUPLICATE = "duplicate"
@@ -89,13 +89,15 @@ class FeasibleSampler(BaseSampler):
                 for name, distribution in search_space.items():
                     if name not in params:
                         params[name] = sampler.sample_independent(study, trial, name, distribution)
-                knobs = filled(self.space, params)
-            verdict, rules = screen(self.space, knobs, self.constraints, f"trial-{trial.number}")
+                knobs = complete_setting(self.space, params)
+            verdict, rules = judge_setting(
+                self.space, knobs, self.constraints, f"trial-{trial.number}"
+            )
             if verdict and not rules and verdict.analysis.spec_hash in taken:
                 rules = [DUPLICATE]
             if not rules:
                 if isinstance(self.space, Neighbourhood):
-                    knobs = filled(self.space, needed(self.space, knobs))
+                    knobs = complete_setting(self.space, minimal_edits(self.space, knobs))
                 return {name: knobs[name] for name in search_space}
             counts.update(rules)
             self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
@@ -111,7 +113,7 @@ class FeasibleSampler(BaseSampler):
     ) -> dict[str, Value]:
         """What a sampler proposes, brought near; a random setting where it leaves it to chance."""
         if not params:
-            return draw(space, self.starts, rng)
+            return draw_setting(space, self.starts, rng)
         start = self.starts[int(rng.integers(len(self.starts)))] if self.starts else {}
         # NSGA-II leaves out the knobs that mutate: as they are in the spec, edits would but go.
         mutated = {
@@ -119,7 +121,7 @@ class FeasibleSampler(BaseSampler):
             for name, choices in knob_choices(space).items()
             if name not in params
         }
-        return trimmed(space, {**params, **mutated}, rng, start)
+        return trim_edits(space, {**params, **mutated}, rng, start)
 
     def sample_independent(
         self,

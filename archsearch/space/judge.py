@@ -12,7 +12,7 @@ MISFIT = "shapes"
 """The rule that a proposal breaks when its shapes do not fit together."""
 
 
-def screen(
+def judge_setting(
     space: AnySpace, knobs: Knobs, constraints: Constraints, name: str
 ) -> tuple[Verdict | None, list[str]]:
     """What the analyzer says of a setting, and which rules it breaks."""

@@ -22,7 +22,7 @@ from archsearch.errors import HopelessSpaceError, InputError, one_line
 from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.space.four_blocks import Value
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.settings import needed
+from archsearch.space.settings import minimal_edits
 from archsearch.spec.models import Spec
 from archsearch.spec.resolve import resolve
 
@@ -70,7 +70,7 @@ def mend(
         best = next((at for at in within if sound(search.spec_of(at))), best)
     if best.distance:
         raise HopelessSpaceError(_hopeless(space, search, best, cut_short=not left))
-    return needed(space, dict(best.edits))
+    return minimal_edits(space, dict(best.edits))
 
 
 class _At(NamedTuple):

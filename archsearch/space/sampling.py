@@ -11,13 +11,15 @@ from archsearch.space.edits.knobs import edits_of, knobs_of
 from archsearch.space.edits.layer_knobs import Knob
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.settings import AnySpace, filled, knob_choices
+from archsearch.space.settings import AnySpace, complete_setting, knob_choices
 
 _OF_NETWORK = 0.25
 """Of random edits, the share that is the whole network's: its knobs are few, and change much."""
 
 
-def draw(space: AnySpace, starts: Sequence[Knobs], rng: np.random.Generator) -> dict[str, Value]:
+def draw_setting(
+    space: AnySpace, starts: Sequence[Knobs], rng: np.random.Generator
+) -> dict[str, Value]:
     """A setting; in a neighbourhood a few edits away from one of `starts`, or from the spec."""
     if isinstance(space, Neighbourhood):
         return _draw_near(space, starts[int(rng.integers(len(starts)))] if starts else {}, rng)
@@ -25,7 +27,7 @@ def draw(space: AnySpace, starts: Sequence[Knobs], rng: np.random.Generator) -> 
     return {name: values[rng.integers(len(values))] for name, values in choices.items()}
 
 
-def trimmed(
+def trim_edits(
     space: Neighbourhood, knobs: Knobs, rng: np.random.Generator, keep: Knobs
 ) -> dict[str, Value]:
     """A setting with at most the edits allowed: of too many, some go back to what the spec has.
@@ -41,7 +43,7 @@ def trimmed(
     names.sort(key=lambda name: edits[name] == keep.get(name))
     for name in names[: max(0, len(edits) - space.max_edits)]:
         del edits[name]
-    return filled(space, edits)
+    return complete_setting(space, edits)
 
 
 def _draw_near(space: Neighbourhood, start: Knobs, rng: np.random.Generator) -> dict[str, Value]:
@@ -53,7 +55,7 @@ def _draw_near(space: Neighbourhood, start: Knobs, rng: np.random.Generator) -> 
         now = edits.get(knob.name, knob.as_is)
         others = [value for value in knob.choices if value != now]
         edits[knob.name] = others[rng.integers(len(others))]
-    return trimmed(space, edits, rng, {})
+    return trim_edits(space, edits, rng, {})
 
 
 def _weights(knobs: Sequence[Knob]) -> NDArray[np.float64]:

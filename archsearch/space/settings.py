@@ -38,7 +38,7 @@ def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
     return {name: tuple(knob.choices) for name, knob in knobs_of(of.base).items()}
 
 
-def filled(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
+def complete_setting(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
     """A setting with the knobs that it leaves out: those without a choice, or as the spec is."""
     if isinstance(of, Space):
         return {
@@ -59,7 +59,7 @@ def spec_of(of: AnySpace, knobs: Knobs, name: str) -> Spec:
     return apply(of.base, knobs, name)
 
 
-def told(of: AnySpace, knobs: Knobs) -> list[str]:
+def describe_edits(of: AnySpace, knobs: Knobs) -> list[str]:
     """The edits of a setting in words; none where the space is no spec's neighbourhood."""
     if isinstance(of, Space):
         return []
@@ -73,7 +73,7 @@ def cell(of: AnySpace, knobs: Knobs) -> str:
     return " ".join(f"{name}={value}" for name, value in shown.items())
 
 
-def needed(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:
+def minimal_edits(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:
     """The edits of a setting without those that change nothing, beside the rest or at all.
 
     What they are held against is the network, and what limits look at, which knows of blocks.

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.common.csv_files import read_csv
-from archsearch.search.storage.open import looked_into
+from archsearch.search.storage.open import open_for_reading
 from fault_drill.drill import FINALISTS, NAME, Drill, DrillError, Saved, alive
 
 _STATUS = {
@@ -35,7 +35,7 @@ def lost(snapshots: Sequence[Saved]) -> list[int]:
 
 def wrong(drill: Drill) -> Iterator[str]:
     """All that is not as it must be in the study's database and on the leaderboard."""
-    study = optuna.load_study(study_name=NAME, storage=looked_into(drill.storage))
+    study = optuna.load_study(study_name=NAME, storage=open_for_reading(drill.storage))
     ended = [trial for trial in study.trials if not trial.user_attrs.get("interrupted")]
     counted = [t for t in ended if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     if len(counted) != drill.trials:

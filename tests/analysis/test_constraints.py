@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archsearch.analysis.analyze import analyze
-from archsearch.analysis.constraints import RULES, Constraints, judge
+from archsearch.analysis.constraints import LIMIT_RULES, Constraints, judge
 from archsearch.spec.models import Spec
 from tests.strategies import Json
 
@@ -35,7 +35,7 @@ def broken(spec: Spec, **limits: object) -> list[str]:
 
 
 def test_every_limit_has_a_rule() -> None:
-    assert RULES.keys() == Constraints.model_fields.keys()
+    assert LIMIT_RULES.keys() == Constraints.model_fields.keys()
 
 
 def test_nothing_is_broken_without_limits() -> None:

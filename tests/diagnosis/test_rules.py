@@ -18,7 +18,7 @@ from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common.parse import from_json
 from archsearch.convert.to_module import build
 from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
-from archsearch.diagnosis.apply_mend import edited
+from archsearch.diagnosis.apply_mend import apply_edit
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits
 from archsearch.diagnosis.rules import RULES
 from archsearch.diagnosis.training_log import Logged
@@ -208,7 +208,7 @@ def test_a_mend_mends(code: str) -> None:
     found = [each for each in network_findings(analyze(spec), NO_LIMITS) if each.code == code]
     for each in found:
         if each.edit is not None:
-            assert each.place not in codes(edited(spec, each.edit)).get(code, [])
+            assert each.place not in codes(apply_edit(spec, each.edit)).get(code, [])
 
 
 def test_rules_of_networks_have_an_example_or_are_the_analyzers() -> None:
@@ -415,7 +415,7 @@ def test_dropout_is_left_where_the_log_says_that_it_overfits() -> None:
 def test_an_edit_that_cannot_be_written_down_is_refused() -> None:
     spec = of(conv(8), conv(8))
     with pytest.raises(InputError, match="out_channels"):
-        edited(spec, {"blocks.0.layers.0": {"out_channels": 0}})
+        apply_edit(spec, {"blocks.0.layers.0": {"out_channels": 0}})
 
 
 def test_a_layer_that_is_taken_out_is_gone() -> None:

@@ -7,7 +7,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from archsearch.executors.messages import Counter, Loading, Lost, Place, Ready
+from archsearch.executors.messages import Counter, DeviceLost, Loading, Ready, WorkerConfig
 from archsearch.executors.protocol import EpochDone, JobDone
 from archsearch.training.records import Epoch, Run
 
@@ -19,7 +19,7 @@ EPOCH = Epoch(
 WHY = "CUDA error: an illegal memory access was encountered"
 
 
-def loses_its_device(pipe: Connection, place: Place, _threads: int, _steps: Counter) -> None:
+def loses_its_device(pipe: Connection, place: WorkerConfig, _threads: int, _steps: Counter) -> None:
     """After each job's first epoch; where `place` names a folder, once for each of its files."""
     pipe.send(Ready(RUN, 0))
     while True:
@@ -31,17 +31,17 @@ def loses_its_device(pipe: Connection, place: Place, _threads: int, _steps: Coun
             continue
         for path in left[:1]:
             path.unlink()
-        pipe.send(Lost("the GPU", WHY))
+        pipe.send(DeviceLost("the GPU", WHY))
         sys.exit()
 
 
-def never_ready(pipe: Connection, _place: Place, _threads: int, _steps: Counter) -> None:
+def never_ready(pipe: Connection, _place: WorkerConfig, _threads: int, _steps: Counter) -> None:
     """It hangs while it loads."""
     pipe.send(Loading("torch"))
     signal.pause()
 
 
-def cut_short(pipe: Connection, _place: Place, _threads: int, _steps: Counter) -> None:
+def cut_short(pipe: Connection, _place: WorkerConfig, _threads: int, _steps: Counter) -> None:
     """It dies in the middle of a write."""
     pipe.send(Ready(RUN, 0))
     folder = pipe.recv().folder

@@ -10,7 +10,7 @@ import pytest
 from archsearch.analysis.analyze import analyze
 from archsearch.common.parse import from_mapping
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, Report
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, JobReport
 from archsearch.executors.supervision import Supervisor
 from archsearch.spec.models import Spec
 from archsearch.training.job import Job
@@ -30,17 +30,17 @@ JOB = Job(
 
 
 @pytest.fixture
-def reports() -> list[Report]:
+def reports() -> list[JobReport]:
     return []
 
 
 @pytest.fixture
-def supervisor(reports: list[Report]) -> Supervisor:
+def supervisor(reports: list[JobReport]) -> Supervisor:
     return Supervisor("workers", "is there memory?", lambda _text: None, reports.append)
 
 
 def test_the_third_death_of_a_job_fails_it_and_no_other(
-    supervisor: Supervisor, reports: list[Report]
+    supervisor: Supervisor, reports: list[JobReport]
 ) -> None:
     other = replace(JOB, key="two")
     jobs = (JOB, other, JOB, JOB, other)
@@ -50,7 +50,7 @@ def test_the_third_death_of_a_job_fails_it_and_no_other(
 
 
 def test_what_is_not_its_fault_is_not_held_against_a_job(
-    supervisor: Supervisor, reports: list[Report]
+    supervisor: Supervisor, reports: list[JobReport]
 ) -> None:
     assert all(supervisor.retries(JOB, "", blame=False, lost=None) for _ in range(9))
     assert not reports
@@ -74,7 +74,7 @@ def test_three_that_could_not_start_in_a_row_are_enough(supervisor: Supervisor) 
 
 
 def test_an_epoch_that_is_trained_again_after_a_crash_is_reported_once(
-    supervisor: Supervisor, reports: list[Report]
+    supervisor: Supervisor, reports: list[JobReport]
 ) -> None:
     first, second = (EpochDone("one", replace(EPOCH, epoch=number)) for number in (1, 2))
     supervisor.submitted(JOB)

@@ -20,7 +20,7 @@ from fault_drill.run import Occurrence, drilled, rows_of, schedule
 
 from archsearch.common import folder_lock
 from archsearch.common.csv_files import read_csv
-from archsearch.executors.processes.pool import Workers
+from archsearch.executors.processes.pool import WorkerPool
 from archsearch.search.driver import search
 from archsearch.study.config import load_study
 from archsearch.study.folder import StudyFolder
@@ -144,7 +144,7 @@ def test_a_second_driver_is_refused_before_it_starts_workers(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Workers, "__enter__", lambda _self: pytest.fail("workers were started"))
+    monkeypatch.setattr(WorkerPool, "__enter__", lambda _self: pytest.fail("workers were started"))
     with folder_lock.locked(tmp_path / "studies" / "demo"):
         result = cli("search", "demo")
     assert result.status == 2

@@ -16,14 +16,14 @@ from optuna.storages import RDBStorage
 from archsearch.analysis.analyze import analyze
 from archsearch.common import csv_files
 from archsearch.errors import HopelessSpaceError, StudyError
-from archsearch.executors.processes.pool import Workers
-from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.processes.pool import WorkerPool
+from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, JobReport, MoreRoom
 from archsearch.leaderboard.entry import Entry
 from archsearch.monitor.status import status
 from archsearch.search.driver import search
 from archsearch.search.events import Event, Trained
 from archsearch.space.four_blocks import BlockSpace, Space
-from archsearch.space.settings import filled, knob_choices, spec_of
+from archsearch.space.settings import complete_setting, knob_choices, spec_of
 from archsearch.study.config import Pruner, Sampler, Study, load_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
@@ -43,7 +43,7 @@ class Pretend:
     fails: Callable[[Job], bool] = lambda _job: False
     dies_at: int = 1_000_000
     reports: int = 0
-    jobs: dict[str, Iterator[Report]] = field(default_factory=dict)
+    jobs: dict[str, Iterator[JobReport]] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
 
     @property
@@ -59,7 +59,7 @@ class Pretend:
     def stop(self, key: str) -> None:
         del self.jobs[key]
 
-    def next_report(self) -> Report | MoreRoom:
+    def next_report(self) -> JobReport | MoreRoom:
         self.reports += 1
         if self.reports == self.dies_at:
             raise Killed
@@ -70,7 +70,7 @@ class Pretend:
             del self.jobs[key]
         return report
 
-    def progress(self, job: Job) -> Iterator[Report]:
+    def progress(self, job: Job) -> Iterator[JobReport]:
         score = accuracy(job.spec_hash)
         for number in range(1, job.recipe.epochs + 1):
             if self.fails(job):
@@ -236,7 +236,7 @@ class Opening(Pretend):
     def run_of(self, seed: int, key: str | None = None) -> Run:
         return replace(super().run_of(seed), device=f"device of {key}")
 
-    def next_report(self) -> Report | MoreRoom:
+    def next_report(self) -> JobReport | MoreRoom:
         self.at_a_time = max(self.at_a_time, len(self.jobs))
         assert len(self.jobs) <= self.ready
         if self.reports == 1:
@@ -419,7 +419,7 @@ def test_a_driver_that_dies_while_it_asks_leaves_a_study_that_goes_on(
     known = optuna.load_study(
         study_name="test", storage=StudyFolder(tmp_path / "before" / "study").storage
     ).trials[int(row["trial"])]
-    config = demo(start=(filled(demo().space, known.params),), finalists=0)
+    config = demo(start=(complete_setting(demo().space, known.params),), finalists=0)
     asked, suggest = 0, optuna.trial.Trial._suggest
 
     def dies(self: optuna.trial.Trial, *args: Any) -> Any:
@@ -451,7 +451,7 @@ def test_a_study_in_another_database_is_not_begun_anew_in_the_folders_own(
     with pytest.raises(StudyError, match=r"is kept in sqlite:.*other\.db.*--storage"):
         go_in(None)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Workers, "__enter__", lambda _self: pytest.fail("workers were started"))
+    monkeypatch.setattr(WorkerPool, "__enter__", lambda _self: pytest.fail("workers were started"))
     refused = cli("search", "demo")
     assert refused.status == 2
     assert "studies/demo: its study is kept in sqlite:" in refused.err

@@ -16,12 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsearch.analysis.analyze import analyze
-from archsearch.analysis.constraints import RULES, Constraints, judge
+from archsearch.analysis.constraints import LIMIT_RULES, Constraints, judge
 from archsearch.analysis.totals import Totals
 from archsearch.space.counting import account as accounting
 from archsearch.space.counting import half_spaces
-from archsearch.space.counting.account import FRACTIONS, Accounting, account, advice, share_of
-from archsearch.space.counting.lookup import CHUNK, draw, look_up, tabulate
+from archsearch.space.counting.account import (
+    FRACTIONS,
+    Accounting,
+    account,
+    advice,
+    estimate_proportion,
+)
+from archsearch.space.counting.lookup import CHUNK, draw_settings, look_up, tabulate
 from archsearch.space.four_blocks import BlockSpace, Knobs, Space, Value, knob_choices, spec_of
 from archsearch.study.config import Study, study_toml
 from tests.conftest import Cli
@@ -62,7 +68,7 @@ def setting(space: Space, picks: dict[str, Any], i: int) -> dict[str, Value]:
 @settings(max_examples=100)
 @given(SPACES, st.integers(0, 1 << 30))
 def test_tables_give_what_the_analyzer_gives(space: Space, seed: int) -> None:
-    picks = draw(space, 4, np.random.default_rng(seed))
+    picks = draw_settings(space, 4, np.random.default_rng(seed))
     columns = look_up(tabulate(space), picks)
     for i in range(4):
         totals = analyze(spec_of(setting(space, picks, i), "x")).totals
@@ -74,7 +80,7 @@ def test_tables_give_what_the_analyzer_gives(space: Space, seed: int) -> None:
 
 def test_chunks_make_no_difference() -> None:
     space = Space()
-    picks = draw(space, CHUNK + 3, np.random.default_rng(0))
+    picks = draw_settings(space, CHUNK + 3, np.random.default_rng(0))
     whole = look_up(tabulate(space), picks)
     tail = look_up(tabulate(space), {knob: pick[CHUNK - 1 :] for knob, pick in picks.items()})
     np.testing.assert_array_equal(whole.macs[CHUNK - 1 :], tail.macs)
@@ -188,7 +194,7 @@ def test_a_count_whose_histogram_is_too_large_is_sampled(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("hits", "samples"), [(5, 50), (1, 400_000), (0, 10), (7, 7)])
 def test_wilsons_interval_ends_where_the_score_test_does(hits: int, samples: int) -> None:
-    share = share_of(hits, samples)
+    share = estimate_proportion(hits, samples)
     z = NormalDist().inv_cdf(0.975)
     for end in (share.low, share.high):
         score = (hits / samples - end) ** 2 - z**2 * end * (1 - end) / samples
@@ -247,7 +253,7 @@ def test_the_command(cli: Cli, tmp_path: Path) -> None:
     data = json.loads(cli("space", path, "--format", "json").out)
     assert data["exact"]
     assert data["feasible"]["count"] == round(data["feasible"]["fraction"] * data["settings"])
-    assert set(data["limits"]) <= set(RULES)
+    assert set(data["limits"]) <= set(LIMIT_RULES)
     path.write_text(study_toml(Study(name="x", constraints=Constraints(max_params=10))))
     assert cli("space", path).status == 1
     missing = cli("space", tmp_path / "none.toml")

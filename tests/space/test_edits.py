@@ -21,8 +21,8 @@ from archsearch.space.edits.knobs import apply, edits_of, knobs_of
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.repair import mend
-from archsearch.space.sampling import draw, trimmed
-from archsearch.space.settings import needed, told
+from archsearch.space.sampling import draw_setting, trim_edits
+from archsearch.space.settings import describe_edits, minimal_edits
 from archsearch.spec.models import Conv, DepthwiseSeparable, Residual, Spec
 from archsearch.spec.network import Join
 from archsearch.spec.ops import Conv2d
@@ -105,7 +105,7 @@ def test_any_setting_is_a_network_or_input_that_is_refused(drawn: tuple[Spec, An
 def test_what_is_told_is_what_differs(drawn: tuple[Spec, Any]) -> None:
     spec, setting = drawn
     knobs = knobs_of(spec)
-    lines = told(Neighbourhood(base=spec), setting)
+    lines = describe_edits(Neighbourhood(base=spec), setting)
     differ = {name for name, value in setting.items() if value != knobs[name].as_is}
     assert len(lines) == len(differ)
     for line in lines:
@@ -126,16 +126,16 @@ def test_what_is_told_is_what_differs(drawn: tuple[Spec, Any]) -> None:
 @given(specs(), st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_near_settings_have_no_more_edits_than_allowed(spec: Spec, most: int, seed: int) -> None:
     space, rng = Neighbourhood(base=spec, max_edits=most), np.random.default_rng(seed)
-    start = edits_of(spec, draw(space, (), rng))
+    start = edits_of(spec, draw_setting(space, (), rng))
     assert 1 <= len(start) <= most
     for _ in range(5):
-        near = draw(space, (start,), rng)
+        near = draw_setting(space, (start,), rng)
         assert near.keys() == knobs_of(spec).keys()
         assert len(edits_of(spec, near)) <= most
         assert edits_of(spec, near) != start or len(start) == most
     knobs = knobs_of(spec)
     far = {name: next(v for v in k.choices if v != k.as_is) for name, k in knobs.items()}
-    edits = edits_of(spec, trimmed(space, far, rng, {}))
+    edits = edits_of(spec, trim_edits(space, far, rng, {}))
     assert len(edits) == min(most, len(knobs))
     assert edits.items() <= far.items()
 
@@ -147,7 +147,7 @@ def test_edits_that_are_kept_go_last() -> None:
     keep = {name: far[name] for name in ("conv4.0.width", "conv1.0.kernel")}
     for number in range(20):
         rng = np.random.default_rng(number)
-        left = edits_of(spec, trimmed(Neighbourhood(base=spec, max_edits=4), far, rng, keep))
+        left = edits_of(spec, trim_edits(Neighbourhood(base=spec, max_edits=4), far, rng, keep))
         assert len(left) == 4
         assert keep.items() <= left.items()
 
@@ -362,7 +362,7 @@ def test_labels_are_inert_wherever_they_go(tmp_path: Path, name: str) -> None:
         for knob in knobs_of(named).values()
         if knob.place
     }
-    lines = told(space, setting)
+    lines = describe_edits(space, setting)
     row = {
         "edits": "; ".join(lines),
         "knobs": " ".join(f"{name}={value}" for name, value in setting.items()),
@@ -467,11 +467,11 @@ def test_what_is_needed_is_the_same_network_and_no_edit_of_it_is_idle(
         whole = analyze(apply(spec, setting, "x"))
     except InputError:
         return
-    edits = needed(space, setting)
+    edits = minimal_edits(space, setting)
     assert edits.items() <= edits_of(spec, setting).items()
     made = analyze(apply(spec, edits, "x"))
     assert (made.spec_hash, made.totals) == (whole.spec_hash, whole.totals)
-    assert needed(space, edits) == edits
+    assert minimal_edits(space, edits) == edits
 
 
 def test_edits_that_change_nothing_are_not_needed() -> None:
@@ -479,19 +479,19 @@ def test_edits_that_change_nothing_are_not_needed() -> None:
     space = Neighbourhood(base=spec)
     does: dict[str, Value] = {"b0.0.kernel": 1, "b1.0.width": 24, "b2.0.kernel": 5}
     idle: dict[str, Value] = {"b0.0.dilation": 2, "network.activation": "relu"}
-    assert needed(space, does) == does
-    assert needed(space, does | idle) == does
-    assert needed(space, idle) == {"b0.0.dilation": 2}
+    assert minimal_edits(space, does) == does
+    assert minimal_edits(space, does | idle) == does
+    assert minimal_edits(space, idle) == {"b0.0.dilation": 2}
     two = spec.model_copy(update={"blocks": (*spec.blocks[:2], seed("era-s9").blocks[3])})
     gone: dict[str, Value] = {"conv4.1.depth": 0, "conv4.1.kernel": 5, "conv4.1.dilation": 2}
     assert knobs_of(two).keys() >= gone.keys()
-    assert needed(Neighbourhood(base=two), gone) == {"conv4.1.depth": 0}
+    assert minimal_edits(Neighbourhood(base=two), gone) == {"conv4.1.depth": 0}
 
 
 def test_an_edit_that_others_need_to_fit_stays() -> None:
     spec = of({"op": "conv", "out_channels": 8, "kernel_size": 3, "padding": 0}, size=3)
     grown: dict[str, Value] = {"b0.0.padding": "same", "b0.0.depth": 2}
-    assert needed(Neighbourhood(base=spec), grown) == grown
+    assert minimal_edits(Neighbourhood(base=spec), grown) == grown
 
 
 # Its study

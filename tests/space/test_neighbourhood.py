@@ -27,12 +27,12 @@ from archsearch.search.events import Event, ReferenceEnded, Started
 from archsearch.search.improvement import Gain, gain_of, gain_page
 from archsearch.search.sampler import FeasibleSampler
 from archsearch.search.trials import REFERENCE
-from archsearch.space.counting.account import Accounting, share_of
+from archsearch.space.counting.account import Accounting, estimate_proportion
 from archsearch.space.counting.near import account_any
 from archsearch.space.counting.view import accounting_page
 from archsearch.space.edits.knobs import edits_of, knobs_of
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.settings import filled, needed, told
+from archsearch.space.settings import complete_setting, describe_edits, minimal_edits
 from archsearch.spec.models import Spec
 from archsearch.study.config import Sampler, Study
 from archsearch.study.folder import StudyFolder
@@ -90,11 +90,11 @@ def check_near(tmp_path: Path, config: Study) -> None:
     assert isinstance(space, Neighbourhood)
     study = optuna.load_study(study_name="test", storage=folder(tmp_path).storage)
     for row in rows(tmp_path):
-        knobs = filled(space, study.trials[int(row["trial"])].params)
+        knobs = complete_setting(space, study.trials[int(row["trial"])].params)
         edits = edits_of(space.base, knobs)
         assert len(edits) <= space.max_edits
-        assert needed(space, edits) == edits
-        assert row["edits"] == "; ".join(told(space, knobs))
+        assert minimal_edits(space, edits) == edits
+        assert row["edits"] == "; ".join(describe_edits(space, knobs))
         spec_hash = row["spec_hash"]
         assert (spec_hash == analyze(space.base).spec_hash) <= (not edits)
         assert int(row["params"]) <= (config.constraints.max_params or 0)
@@ -115,7 +115,7 @@ def test_a_spec_over_its_limits_is_mended_first_and_trained_beside(
     check_near(tmp_path, config)
     assert (tmp_path / "study" / "rejections.csv").exists()
     first = next(entry for entry in entries if entry.trial == 0)
-    assert first.edits == "; ".join(told(config.space, config.start[0]))
+    assert first.edits == "; ".join(describe_edits(config.space, config.start[0]))
     base = analyze(BASE)
     assert base.spec_hash not in {entry.spec_hash for entry in entries}
     assert executor.trained.count("reference") == 1
@@ -269,7 +269,7 @@ def test_a_large_spec_is_sampled_as_often_as_there_is_time_for() -> None:
     found = accounted(config)
     assert found.samples == 100_000 // sum(1 for _ in analyze(large).network.nodes())
     assert f"from {found.samples} drawn" in plain(accounting_page("x", found))
-    assert found.feasible == share_of(0, found.samples)
+    assert found.feasible == estimate_proportion(0, found.samples)
     assert accounted(near()).samples == 2_000
 
 
@@ -452,4 +452,4 @@ def test_the_reference_of_the_seed_is_the_seed() -> None:
     spec = from_json(Spec, path.read_text(), "era-s9")
     study = study_near(demo(constraints=Constraints()), spec)
     assert study.start == ({"conv4.0.width": 48},)
-    assert told(study.space, study.start[0]) == ["conv4.0: 64 channels -> 48 channels"]
+    assert describe_edits(study.space, study.start[0]) == ["conv4.0: 64 channels -> 48 channels"]

@@ -14,7 +14,7 @@ import torch
 
 from archsearch.analysis.analyze import analyze
 from archsearch.errors import DeviceLostError, TrainingError
-from archsearch.executors.in_process import InProcess
+from archsearch.executors.in_process import InProcessExecutor
 from archsearch.executors.protocol import JobFailed
 from archsearch.spec.models import Spec
 from archsearch.training import trainer as trainer_module
@@ -60,7 +60,7 @@ def test_a_lost_device_ends_the_search_and_not_the_trial(
 ) -> None:
     gone = torch.AcceleratorError("CUDA error: device-side failure\nCompile with ...")
     monkeypatch.setattr(trainer_module, "train", failing(gone))
-    executor = InProcess(trainer, warn=print)
+    executor = InProcessExecutor(trainer, warn=print)
     executor.submit(job)
     with pytest.raises(DeviceLostError, match=r"^the test's failed: CUDA error: device-side") as e:
         executor.next_report()
@@ -82,7 +82,7 @@ def test_what_the_network_cannot_do_fails_its_trial(
     trainer: Trainer, job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     monkeypatch.setattr(trainer_module, "train", failing(error))
-    executor = InProcess(trainer, warn=print)
+    executor = InProcessExecutor(trainer, warn=print)
     executor.submit(job)
     report = executor.next_report()
     assert isinstance(report, JobFailed)

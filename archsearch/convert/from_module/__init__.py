@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
 from archsearch.convert.from_module.branches import Structure
-from archsearch.convert.from_module.calls import listed, told
+from archsearch.convert.from_module.calls import listed, note_lines
 from archsearch.convert.from_module.check import check
 from archsearch.convert.from_module.sections import spec_of
 from archsearch.convert.from_module.steps import Plain, Step
@@ -60,7 +60,7 @@ def import_module(module: nn.Module, input_shape: tuple[int, int, int], name: st
         raise InputError(name, problems)
     spec = spec_of(structure.pieces, module, name, input_shape, end.shape[0])
     used = {p for step in structure.live for inner in step.modules for p in inner.parameters()}
-    said = (*told(notes), *_training_only(traced), *_unused(module, used))
+    said = (*note_lines(notes), *_training_only(traced), *_unused(module, used))
     if softmax:
         said += ("the softmax at the end is left out: a spec ends in logits",)
     modules = [inner for piece in structure.pieces for inner in piece.modules]

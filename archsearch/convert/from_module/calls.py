@@ -16,7 +16,7 @@ Notes = dict[str, list[str]]
 """What was noticed, and where."""
 
 
-def told(notes: Notes) -> tuple[str, ...]:
+def note_lines(notes: Notes) -> tuple[str, ...]:
     """Notes as sentences, each with its first places."""
     return tuple(f"{text}: {listed(paths)}" for text, paths in notes.items())
 

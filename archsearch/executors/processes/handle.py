@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from archsearch.common import atomic_files
-from archsearch.executors.messages import Counter, Drop, Place
+from archsearch.executors.messages import Counter, DropJob, WorkerConfig
 from archsearch.executors.processes import worker
 from archsearch.training.job import Job
 
@@ -42,12 +42,12 @@ class WorkerProcess:
     _folder: Path | None = None
 
     @classmethod
-    def start(cls, slot: int, place: Place, threads: int) -> WorkerProcess:
+    def start(cls, slot: int, config: WorkerConfig, threads: int) -> WorkerProcess:
         """A new process, which begins to load what it needs."""
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         steps = context.Value("L", 0, lock=False)
-        args = (theirs, place, threads, steps)
+        args = (theirs, config, threads, steps)
         process = context.Process(target=worker.main, args=args, daemon=True)
         with _deaf_to_ctrl_c():
             process.start()
@@ -62,7 +62,7 @@ class WorkerProcess:
     def drop(self) -> None:
         """Let it leave its job at its next step."""
         if self.job:
-            self._send(Drop(self.job.key))
+            self._send(DropJob(self.job.key))
             self.job = None
 
     def watch(self, awake_s: float) -> None:
@@ -88,7 +88,7 @@ class WorkerProcess:
             return f"was killed by signal {-code}" + (" (out of memory?)" if code == -9 else "")
         return f"ended with status {code}"
 
-    def _send(self, message: Job | Drop) -> None:
+    def _send(self, message: Job | DropJob) -> None:
         try:
             self.pipe.send(message)
         except OSError:

@@ -11,9 +11,9 @@ from types import TracebackType
 
 from archsearch.common.machine import cores, threads_each
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable, Warned
+from archsearch.executors import messages as msg
 from archsearch.executors.processes.handle import WorkerProcess
-from archsearch.executors.protocol import EpochDone, Report
+from archsearch.executors.protocol import EpochDone, JobReport
 from archsearch.executors.supervision import SLOW_START_S, Supervisor, stuck_after_s
 from archsearch.training.job import Job
 from archsearch.training.records import Run
@@ -25,13 +25,13 @@ _POLL_S = 1.0
 
 
 @dataclass(slots=True)
-class Workers:
+class WorkerPool:
     """The executor whose jobs run in worker processes of this machine, one job in each.
 
     A context manager: workers start on entering and are gone on leaving.
 
     Attributes:
-        place: what to train on, and where.
+        config: what to train on, and where.
         count: of processes; None: one a GPU, or one a core and at most `MAX_CPU_WORKERS`.
         warn: is told what the user should know.
         stuck_after_s: a worker that trains for so long without a sign of life is replaced.
@@ -39,7 +39,7 @@ class Workers:
         capacity: how many there are.
     """
 
-    place: Place
+    config: msg.WorkerConfig
     count: int | None
     warn: Callable[[str], None]
     stuck_after_s: float = field(default_factory=stuck_after_s)
@@ -49,9 +49,9 @@ class Workers:
     _run: Run | None = None
     _workers: list[WorkerProcess] = field(default_factory=list)
     _supervisor: Supervisor = field(init=False)
-    _waiting: deque[Report] = field(default_factory=deque)
+    _waiting: deque[JobReport] = field(default_factory=deque)
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> WorkerPool:
         """Start the workers; return when the first one is ready.
 
         Raises:
@@ -116,7 +116,7 @@ class Workers:
             if each.job and each.job.key == key:
                 each.drop()
 
-    def next_report(self) -> Report:
+    def next_report(self) -> JobReport:
         """Wait for a report; watch the workers meanwhile.
 
         Raises:
@@ -127,11 +127,11 @@ class Workers:
         return self._waiting.popleft()
 
     def _start(self, slot: int) -> WorkerProcess:
-        """Start a process in `slot`, in the place of the one before."""
-        place = self.place
+        """Start a process in `slot`, replacing the one before."""
+        config = self.config
         if self._gpus:
-            place = replace(place, device=f"cuda:{slot % self._gpus}")
-        started = WorkerProcess.start(slot, place, threads_each(self.capacity))
+            config = replace(config, device=f"cuda:{slot % self._gpus}")
+        started = WorkerProcess.start(slot, config, threads_each(self.capacity))
         self._workers = [each for each in self._workers if each.slot != slot] + [started]
         self._supervisor.awake_s()  # starting it is no other worker's silence
         return started
@@ -166,18 +166,18 @@ class Workers:
                 f"it is replaced if that takes {left:.0f} minutes more"
             )
 
-    def _take(self, at: WorkerProcess, message: FromWorker) -> None:
+    def _take(self, at: WorkerProcess, message: msg.FromWorker) -> None:
         at.silent_s = 0.0
         match message:
-            case Loading(what=what):
+            case msg.Loading(what=what):
                 at.doing = f"loading {what}"
-            case Ready(run=run, gpus=gpus):
+            case msg.Ready(run=run, gpus=gpus):
                 at.ready = True
                 self._run, self._gpus = run, gpus or self._gpus
                 self._supervisor.one_started()
-            case Warned() | Unusable():
+            case msg.Warned() | msg.FatalProblem():
                 self._supervisor.take(message)
-            case Lost(device=device, why=why):
+            case msg.DeviceLost(device=device, why=why):
                 self._bury(at, f"lost {device} ({why})", DeviceLostError(device, why))
             case _ if at.job and message.key == at.job.key:  # else of a job that was dropped
                 if not isinstance(message, EpochDone):

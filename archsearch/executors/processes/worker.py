@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 
 
-def main(pipe: Connection, place: msg.Place, threads: int, steps: msg.Counter) -> None:
+def main(pipe: Connection, config: msg.WorkerConfig, threads: int, steps: msg.Counter) -> None:
     """Serve a driver until it is gone.
 
     Args:
         pipe: jobs and drops come in; `Ready`, reports, warnings go out.
-        place: what to train on, and where.
+        config: what to train on, and where.
         threads: of torch.
         steps: counts optimizer steps and scored batches: the driver sees that this process lives.
     """
@@ -38,11 +38,11 @@ def main(pipe: Connection, place: msg.Place, threads: int, steps: msg.Counter) -
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
     try:
-        _serve(pipe, place, steps)
+        _serve(pipe, config, steps)
     except DeviceLostError as error:
-        pipe.send(msg.Lost(error.device, error.why))
+        pipe.send(msg.DeviceLost(error.device, error.why))
     except ArchsearchError as error:
-        pipe.send(msg.Unusable(str(error)))
+        pipe.send(msg.FatalProblem(str(error)))
     except BrokenPipeError:
         return  # the driver is gone
     except Exception as error:
@@ -66,12 +66,12 @@ def _die_with_driver() -> None:
         os._exit(0)  # it was gone before
 
 
-def _serve(pipe: Connection, place: msg.Place, steps: msg.Counter) -> None:
+def _serve(pipe: Connection, config: msg.WorkerConfig, steps: msg.Counter) -> None:
     inbox = _Inbox(pipe)  # first: a driver may die while torch is loaded
     pipe.send(msg.Loading("torch"))
-    from archsearch.executors.in_process import reports
+    from archsearch.executors.in_process import train_job
 
-    trainer, gpus = _opened(pipe, place)
+    trainer, gpus = _opened(pipe, config)
     pipe.send(msg.Ready(trainer.run_of(seed=0), gpus))
     while True:
         job = inbox.jobs.get()
@@ -82,24 +82,24 @@ def _serve(pipe: Connection, place: msg.Place, steps: msg.Counter) -> None:
                 raise msg.DroppedError
 
         try:
-            for report in reports(trainer, job, _warn_through(pipe), on_step):
+            for report in train_job(trainer, job, _warn_through(pipe), on_step):
                 pipe.send(report)
         except msg.DroppedError:
             continue
 
 
-def _opened(pipe: Connection, place: msg.Place) -> tuple[Trainer, int]:
+def _opened(pipe: Connection, config: msg.WorkerConfig) -> tuple[Trainer, int]:
     import torch
 
     from archsearch.training.device import choose
     from archsearch.training.images import load
     from archsearch.training.trainer import Trainer
 
-    device = choose(place.device, place.precision)
+    device = choose(config.device, config.precision)
     any_gpu = device.torch.type == "cuda" and device.torch.index is None
     gpus = torch.cuda.device_count() if any_gpu else 0
-    pipe.send(msg.Loading(f"{place.dataset}, which may have to be downloaded or decoded"))
-    return Trainer.of(load(place.dataset, place.data), device), gpus
+    pipe.send(msg.Loading(f"{config.dataset}, which may have to be downloaded or decoded"))
+    return Trainer.of(load(config.dataset, config.data), device), gpus
 
 
 def _warn_through(pipe: Connection) -> Callable[[str], None]:
@@ -119,7 +119,7 @@ class _Inbox:
         try:
             while True:
                 match self._pipe.recv():
-                    case msg.Drop(key=key):
+                    case msg.DropJob(key=key):
                         self.dropped.add(key)
                     case job:
                         self.jobs.put(job)

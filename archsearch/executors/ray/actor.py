@@ -64,24 +64,24 @@ def packed(dataset: Dataset) -> Packed:
 class RayWorker:
     """What a slot of the cluster runs. Calls come one at a time, but for `steps` and `drop`."""
 
-    def __init__(self, place: msg.Place, threads: int, version: str) -> None:
+    def __init__(self, config: msg.WorkerConfig, threads: int, version: str) -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read when torch is loaded
-        self._place, self._version = place, version
+        self._config, self._version = config, version
         self._steps = 0
         self._dropped: set[str] = set()
         self._trainer: Trainer | None = None
 
-    def open(self, data: Packed) -> msg.Ready | msg.Unusable:
+    def open(self, data: Packed) -> msg.Ready | msg.FatalProblem:
         """Load what training needs."""
         if self._version != __version__:
             where = f"{platform.node()} has archsearch {__version__}, the driver "
-            return msg.Unusable(f"{where}{self._version}: install the same on every node")
+            return msg.FatalProblem(f"{where}{self._version}: install the same on every node")
         from archsearch.training import device as devices
 
         try:
-            device = devices.choose(self._place.device, self._place.precision)
+            device = devices.choose(self._config.device, self._config.precision)
         except ArchsearchError as error:
-            return msg.Unusable(f"{platform.node()}: {error}")
+            return msg.FatalProblem(f"{platform.node()}: {error}")
         self._trainer = _trainer(data, device)
         return msg.Ready(self._trainer.run_of(seed=0), 0)
 
@@ -105,7 +105,7 @@ class RayWorker:
         except msg.DroppedError:
             return
         except (OSError, ArchsearchError) as error:
-            yield Parcel(msg.Unusable(f"{platform.node()}: {error}"), {})
+            yield Parcel(msg.FatalProblem(f"{platform.node()}: {error}"), {})
 
     def _parcels(self, job: Job) -> Iterator[Parcel]:
         sent = _versions(job.folder)
@@ -120,7 +120,7 @@ class RayWorker:
             yield Parcel(told, new)
 
     def _told(self, job: Job) -> Iterator[msg.FromWorker]:
-        from archsearch.executors.in_process import reports
+        from archsearch.executors.in_process import train_job
 
         if self._trainer is None:
             raise AssertionError("it is opened first")
@@ -132,14 +132,14 @@ class RayWorker:
 
         said: list[str] = []
         try:
-            for report in reports(self._trainer, job, said.append, on_step):
+            for report in train_job(self._trainer, job, said.append, on_step):
                 while said:
                     yield msg.Warned(said.pop(0))
                 yield report
         except DeviceLostError as error:
-            yield msg.Lost(error.device, error.why)
+            yield msg.DeviceLost(error.device, error.why)
         except ArchsearchError as error:
-            yield msg.Unusable(f"{platform.node()}: {error}")
+            yield msg.FatalProblem(f"{platform.node()}: {error}")
 
 
 def _trainer(data: Packed, device: object) -> Trainer:

@@ -15,7 +15,7 @@ from typing import Any
 
 from archsearch.common.machine import cores
 from archsearch.errors import ArchsearchError, StudyError
-from archsearch.executors.messages import Place
+from archsearch.executors.messages import WorkerConfig
 
 LOCAL = "local"
 GO_ON = "what was saved before is as it was. Start Ray again, then run the same command"
@@ -25,7 +25,7 @@ _HEAD_FAILURES = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class TrialResources:
     """What one trial has of the cluster.
 
     Attributes:
@@ -36,7 +36,7 @@ class Share:
     gpus: float | None = None
 
 
-def room(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
+def concurrent_trials(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
     """How many trials the cluster trains at a time.
 
     Raises:
@@ -52,15 +52,17 @@ def room(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
     return found
 
 
-def gpus(share: Share, place: Place, nodes: list[dict[str, float]]) -> float:
+def gpus_per_trial(
+    resources: TrialResources, config: WorkerConfig, nodes: list[dict[str, float]]
+) -> float:
     """What a trial has of a GPU: as asked, or else one where nodes have any and may use them."""
-    if share.gpus is not None:
-        return share.gpus
-    cpu = place.device == "cpu"
+    if resources.gpus is not None:
+        return resources.gpus
+    cpu = config.device == "cpu"
     return 1.0 if not cpu and any(node.get("GPU") for node in nodes) else 0.0
 
 
-def joined(address: str) -> Any:
+def connect(address: str) -> Any:
     """Ray, in the cluster at `address`.
 
     Raises:
@@ -111,7 +113,7 @@ def _reach(address: str) -> None:
     if not (colon and port.isdecimal()):
         return
     try:
-        _connect(address)
+        _probe(address)
     except (OSError, OverflowError) as error:
         raise ArchsearchError(
             f"--ray {address}: nobody answers there ({error}); start a head with "
@@ -119,13 +121,13 @@ def _reach(address: str) -> None:
         ) from error
 
 
-def _connect(address: str) -> None:
+def _probe(address: str) -> None:
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 @dataclass(slots=True)
-class Head:
+class HeadNode:
     """The cluster's head; a minute after it is gone Ray ends this process, with nothing saved.
 
     Attributes:
@@ -147,7 +149,7 @@ class Head:
             return
         self._asked = now
         try:
-            _connect(self.address)
+            _probe(self.address)
             self._failures = 0
         except OSError as error:
             self._failures += 1
@@ -167,7 +169,7 @@ def _our_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def actors(cpus: float, gpus: float) -> Any:
+def actor_class(cpus: float, gpus: float) -> Any:
     """The class of Ray's actors, of which two methods answer while another one trains."""
     import ray
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from archsearch import __version__
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import FromWorker, Loading, Lost, Place, Ready, Unusable
-from archsearch.executors.protocol import JobDone, JobFailed, MoreRoom, Report
-from archsearch.executors.ray.cluster import GO_ON, Head, Share, actors, gpus, joined, room
-from archsearch.executors.ray.slot import Died, Ended, Slot, write
+from archsearch.executors import messages as msg
+from archsearch.executors.protocol import JobDone, JobFailed, JobReport, MoreRoom
+from archsearch.executors.ray import cluster
+from archsearch.executors.ray.slot import Died, Ended, Slot, write_files
 from archsearch.executors.supervision import SLOW_START_S, Supervisor, stuck_after_s
 from archsearch.training.job import Job
 from archsearch.training.records import Run
@@ -24,12 +24,12 @@ from archsearch.training.records import Run
 _TICK_S = 0.1
 _PULSE_S = 10.0
 _TELL_AGAIN_S = 600.0
-_Outgoing = Report | MoreRoom | BaseException
+_Outgoing = JobReport | MoreRoom | BaseException
 _ADVICE = "is archsearch installed on every node, and is there memory?"
 
 
 @dataclass(slots=True)
-class RayCluster:
+class RayExecutor:
     """The executor whose jobs run in Ray actors; the driver writes what they leave.
 
     A context manager: it joins the cluster (or starts one of this machine) on entering.
@@ -44,13 +44,13 @@ class RayCluster:
     """
 
     address: str
-    place: Place
+    config: msg.WorkerConfig
     count: int | None
-    share: Share
+    resources: cluster.TrialResources
     warn: Callable[[str], None]
     stuck_after_s: float = field(default_factory=stuck_after_s)
     capacity: int = 0
-    _head: Head = field(init=False)
+    _head: cluster.HeadNode = field(init=False)
     _gone: bool = False
     _gpus: float = 0.0
     _runs: dict[str | None, Run] = field(default_factory=dict)  # of jobs; None: the first slot's
@@ -70,7 +70,7 @@ class RayCluster:
     def __post_init__(self) -> None:
         self._supervisor = Supervisor("Ray actors", _ADVICE, self.warn, self._outbox.put)
 
-    def __enter__(self) -> RayCluster:
+    def __enter__(self) -> RayExecutor:
         """Join the cluster; return when a first slot is ready.
 
         Raises:
@@ -79,14 +79,16 @@ class RayCluster:
         from archsearch.executors.ray.actor import packed
         from archsearch.training.images import load
 
-        ray = joined(self.address)
-        self._head = Head(ray.get_runtime_context().gcs_address)
+        ray = cluster.connect(self.address)
+        self._head = cluster.HeadNode(ray.get_runtime_context().gcs_address)
         try:
-            self._data = ray.put(packed(load(self.place.dataset, self.place.data)))
+            self._data = ray.put(packed(load(self.config.dataset, self.config.data)))
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self._gpus = gpus(self.share, self.place, nodes)
-            self.capacity = self._asked_for(room(nodes, self.share.cpus, self._gpus))
-            self._actors = actors(self.share.cpus, self._gpus)
+            self._gpus = cluster.gpus_per_trial(self.resources, self.config, nodes)
+            self.capacity = self._asked_for(
+                cluster.concurrent_trials(nodes, self.resources.cpus, self._gpus)
+            )
+            self._actors = cluster.actor_class(self.resources.cpus, self._gpus)
             self._slots = [self._slot() for _ in range(self.capacity)]
             self._thread = threading.Thread(target=self._work, daemon=True, name="ray")
             self._thread.start()
@@ -123,7 +125,7 @@ class RayCluster:
         return self.count or fit
 
     def _each(self) -> str:
-        return f"{self.share.cpus:g} CPU and {self._gpus:g} GPU"
+        return f"{self.resources.cpus:g} CPU and {self._gpus:g} GPU"
 
     def _await_first(self) -> None:
         while not self._opened.wait(_TICK_S):
@@ -150,7 +152,7 @@ class RayCluster:
         self._stopped.add(key)
         self._inbox.put(key)
 
-    def next_report(self) -> Report | MoreRoom:
+    def next_report(self) -> JobReport | MoreRoom:
         """Wait for a report, or for another slot to open.
 
         Raises:
@@ -179,7 +181,7 @@ class RayCluster:
             self._gone = True
             why = next(iter(str(error).strip().splitlines()), type(error).__name__)
             gone = f"Ray has gone from this machine ({why})"
-            self._outbox.put(ArchsearchError(f"{gone}; {GO_ON}"))
+            self._outbox.put(ArchsearchError(f"{gone}; {cluster.GO_ON}"))
             with suppress(OSError):  # at once, for Ray may end this process at any moment
                 self.warn(f"{gone}: the search ends")
         except BaseException as error:  # noqa: BLE001 (raised by next_report, which would wait for ever)
@@ -243,23 +245,23 @@ class RayCluster:
                 at.free()
             case Ended():
                 self._bury(at, Died("ended without a word"))
-            case Unusable() as word:
+            case msg.FatalProblem() as word:
                 self._supervisor.take(word)
-            case Ready(run=run):
+            case msg.Ready(run=run):
                 at.run = run
                 self._runs.setdefault(None, run)
                 self._supervisor.one_started()
                 self._opened.set()
                 self._outbox.put(MoreRoom())
             case parcel if at.job and not at.dropped:
-                write(at.job, parcel.files)
+                write_files(at.job, parcel.files)
                 self._tell(at, parcel.told)
 
-    def _tell(self, at: Slot, told: FromWorker) -> None:
+    def _tell(self, at: Slot, told: msg.FromWorker) -> None:
         match told:
-            case Lost(device=device, why=why):
+            case msg.DeviceLost(device=device, why=why):
                 at.lost = DeviceLostError(device, why)
-            case Loading() | Ready():
+            case msg.Loading() | msg.Ready():
                 pass
             case _:
                 at.done = at.done or isinstance(told, JobDone | JobFailed)
@@ -296,6 +298,6 @@ class RayCluster:
             )
 
     def _slot(self) -> Slot:
-        threads = max(1, int(self.share.cpus))
-        actor = self._actors.remote(self.place, threads, __version__)
+        threads = max(1, int(self.resources.cpus))
+        actor = self._actors.remote(self.config, threads, __version__)
         return Slot(actor, actor.open.remote(self._data))

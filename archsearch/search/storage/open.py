@@ -22,13 +22,18 @@ from archsearch.search.pruner import pruner_of
 from archsearch.search.storage.driver_lock import DriverLock
 from archsearch.search.storage.retry import Retry
 from archsearch.search.storage.single_writer import SingleWriter
-from archsearch.search.storage.url import STORAGE_VARIABLE, is_postgres, public, without_secrets
+from archsearch.search.storage.url import (
+    STORAGE_VARIABLE,
+    is_postgres,
+    public_url,
+    without_secrets,
+)
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 
 
 @contextmanager
-def connected(
+def open_for_writing(
     config: Study, storage: str, notify: Callable[[DatabaseAway | DatabaseBack], None]
 ) -> Iterator[SingleWriter]:
     """Open the database for the driver of a study; in PostgreSQL, lock out all other drivers.
@@ -51,7 +56,7 @@ def connected(
         database.engine.dispose()
 
 
-def refuse_if_elsewhere(folder: StudyFolder, storage: str | None) -> None:
+def check_storage(folder: StudyFolder, storage: str | None) -> None:
     """Do not begin anew in the folder's own database what was searched in another.
 
     Raises:
@@ -65,13 +70,13 @@ def refuse_if_elsewhere(folder: StudyFolder, storage: str | None) -> None:
         )
 
 
-def note_elsewhere(folder: StudyFolder, storage: str) -> None:
+def record_storage(folder: StudyFolder, storage: str) -> None:
     """Say in the folder where its study is kept, if that is another place."""
     if storage != folder.storage:
-        atomic_files.write_text(folder.elsewhere, f"{public(storage)}\n")
+        atomic_files.write_text(folder.elsewhere, f"{public_url(storage)}\n")
 
 
-def looked_into(storage: str) -> RDBStorage:
+def open_for_reading(storage: str) -> RDBStorage:
     """A database for who only looks in: nobody is kept out, and no connection stays open."""
     return RDBStorage(storage, {"poolclass": NullPool}, skip_table_creation=True)
 

@@ -66,7 +66,7 @@ def without_secrets(text: str, url: str) -> str:
     return text
 
 
-def public(url: str) -> str:
+def public_url(url: str) -> str:
     """A database's URL without its secrets, for others to read."""
     whole = make_url(url).difference_update_query(_SECRET_KEYS)
     return whole._replace(password=None).render_as_string()

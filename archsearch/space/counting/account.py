@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.analysis.constraints import RULES, ActiveRules, Constraints, active_rules
+from archsearch.analysis.constraints import LIMIT_RULES, ActiveRules, Constraints, active_rules
 from archsearch.common.interval import wilson
 from archsearch.space.counting.half_spaces import Halves, TooLargeError, count, halve, quantiles
-from archsearch.space.counting.lookup import Booleans, Columns, draw, look_up, tabulate
+from archsearch.space.counting.lookup import Booleans, Columns, draw_settings, look_up, tabulate
 from archsearch.space.four_blocks import BLOCKS, Space, Value, knob_choices
 
 SAMPLES = 400_000
@@ -29,7 +29,7 @@ _DROPS_TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Proportion:
     """A part of some settings.
 
     Attributes:
@@ -50,7 +50,7 @@ class Choice:
 
     knob: str
     value: Value
-    feasible: Share
+    feasible: Proportion
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class Accounting:
     networks: int
     knobs: int
     limits: Mapping[str, int]
-    alone: Mapping[str, Share]
-    without: Mapping[str, Share]
-    feasible: Share
+    alone: Mapping[str, Proportion]
+    without: Mapping[str, Proportion]
+    feasible: Proportion
     quantiles: Mapping[str, tuple[int, ...]]
     choices: tuple[Choice, ...]
     choices_of: str
@@ -112,7 +112,7 @@ class Accounting:
 def account(space: Space, constraints: Constraints, *, seed: int = 0) -> Accounting:
     """Size up `space` under `constraints`."""
     table = tabulate(space)
-    picks = draw(space, SAMPLES, np.random.default_rng(seed))
+    picks = draw_settings(space, SAMPLES, np.random.default_rng(seed))
     columns = look_up(table, picks)
     rules = active_rules(constraints)
     try:
@@ -120,7 +120,7 @@ def account(space: Space, constraints: Constraints, *, seed: int = 0) -> Account
     except TooLargeError:
         halves = None
 
-    def share(kept_rules: ActiveRules) -> Share:
+    def share(kept_rules: ActiveRules) -> Proportion:
         return _share(kept_rules, space, halves, columns)
 
     alone = {rule[0]: share([rule]) for rule in rules}
@@ -147,7 +147,7 @@ def advice(accounting: Accounting) -> list[str]:
     """What would let more settings fit, in a sentence each."""
     told = []
     for name, share in accounting.alone.items():
-        figure = RULES[name].field
+        figure = LIMIT_RULES[name].field
         if not share.fraction and figure in accounting.quantiles:
             least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
             none = (
@@ -182,13 +182,13 @@ def keeps(columns: Columns, rules: ActiveRules) -> Booleans:
     return kept
 
 
-def share_of(hits: int, samples: int) -> Share:
+def estimate_proportion(hits: int, samples: int) -> Proportion:
     """A share from a sample; its 95% interval (Wilson) ends where nothing or all was hit."""
     low, high = wilson(hits, samples)
-    return Share(hits / samples, low if hits else 0.0, high if hits < samples else 1.0)
+    return Proportion(hits / samples, low if hits else 0.0, high if hits < samples else 1.0)
 
 
-def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Columns) -> Share:
+def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Columns) -> Proportion:
     if halves:
         limits = {name: limit for name, limit, _ in rules}
         try:
@@ -197,8 +197,8 @@ def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Col
             pass
         else:
             fraction = kept / _settings(space)
-            return Share(fraction, fraction, fraction, kept)
-    return share_of(int(keeps(columns, rules).sum()), SAMPLES)
+            return Proportion(fraction, fraction, fraction, kept)
+    return estimate_proportion(int(keeps(columns, rules).sum()), SAMPLES)
 
 
 def _quantiles(figure: str, halves: Halves | None, columns: Columns) -> tuple[int, ...]:
@@ -232,7 +232,7 @@ def _choices(space: Space, picks: Mapping[str, NDArray[Any]], kept: Booleans) ->
         drawn = np.bincount(picks[knob], minlength=len(values))
         hits = np.bincount(picks[knob], kept, len(values))
         found += [
-            Choice(knob, value, share_of(int(hits[i]), max(1, int(drawn[i]))))
+            Choice(knob, value, estimate_proportion(int(hits[i]), max(1, int(drawn[i]))))
             for i, value in enumerate(values)
         ]
     return found

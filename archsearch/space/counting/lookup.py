@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsearch.analysis.totals import Run, measure
+from archsearch.analysis.totals import Segment, measure
 from archsearch.space.four_blocks import (
     BLOCKS,
     HEAD,
@@ -137,7 +137,7 @@ def _block(block: BlockSpace, before: tuple[int, ...], activation: str) -> Block
     )
 
 
-def _measure(layers: list[LayerData], channels: int) -> Run:
+def _measure(layers: list[LayerData], channels: int) -> Segment:
     """What layers add to a map of one cell."""
     before = FeatureMap(channels, Axis(1), Axis(1))
     trunk, after = resolve_run(Output.model_validate({"layers": layers}).layers, before)
@@ -201,7 +201,9 @@ def _rows(table: Integers, at: Any) -> NDArray[Any]:
     return columns
 
 
-def draw(space: Space, count: int, rng: np.random.Generator) -> dict[str, NDArray[np.intp]]:
+def draw_settings(
+    space: Space, count: int, rng: np.random.Generator
+) -> dict[str, NDArray[np.intp]]:
     """`count` settings, each as likely as any other."""
     return {
         knob: rng.integers(len(choices), size=count, dtype=np.intp)

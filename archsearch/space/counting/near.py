@@ -12,14 +12,14 @@ from archsearch.space.counting.account import (
     FIGURES,
     FRACTIONS,
     Accounting,
-    Share,
+    Proportion,
     account,
-    share_of,
+    estimate_proportion,
 )
 from archsearch.space.four_blocks import Knobs, Value
-from archsearch.space.judge import MISFIT, screen
+from archsearch.space.judge import MISFIT, judge_setting
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.sampling import draw
+from archsearch.space.sampling import draw_setting
 from archsearch.space.settings import AnySpace, knob_choices
 from archsearch.spec.resolve import resolve
 
@@ -53,16 +53,16 @@ def _account_near(
     broken: list[set[str]] = []
     figures: list[tuple[int, int, int]] = []
     for _ in range(samples):
-        verdict, rules = screen(space, draw(space, start, rng), constraints, "near")
+        verdict, rules = judge_setting(space, draw_setting(space, start, rng), constraints, "near")
         broken.append(set(rules))
         if verdict:
             totals = verdict.analysis.totals
             figures.append((totals.params, totals.macs, min(totals.receptive_field)))
     limits = {name: limit for name, limit, _ in active_rules(constraints)}
 
-    def share(kept: set[str]) -> Share:
+    def share(kept: set[str]) -> Proportion:
         """Of the draws that keep some limits, and are networks at all."""
-        return share_of(sum(not rules & (kept | {MISFIT}) for rules in broken), samples)
+        return estimate_proportion(sum(not rules & (kept | {MISFIT}) for rules in broken), samples)
 
     choices = knob_choices(space)
     settings = _settings(choices, space.max_edits)

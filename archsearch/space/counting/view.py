@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from archsearch.common.page import Grid, Line, Page
-from archsearch.space.counting.account import FRACTIONS, Accounting, Share, advice, percent
+from archsearch.space.counting.account import FRACTIONS, Accounting, Proportion, advice, percent
 
 _TITLES = {"params": "parameters", "macs": "MACs", "receptive_field": "receptive field"}
 
@@ -75,6 +75,6 @@ def _choices(accounting: Accounting) -> Grid:
     return Grid(rows, frozenset({0, 1}), ("knob", title))
 
 
-def _percent(share: Share) -> str:
+def _percent(share: Proportion) -> str:
     fraction, low, high = (percent(f) for f in (share.fraction, share.low, share.high))
     return f"{fraction} %" if share.count is not None else f"{fraction} % ({low} to {high})"

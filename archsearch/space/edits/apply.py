@@ -35,7 +35,7 @@ class Changes:
     network: Setting
 
 
-def edited(spec: s.Spec, name: str, changes: Changes) -> s.Spec:
+def apply_changes(spec: s.Spec, name: str, changes: Changes) -> s.Spec:
     """`spec` with `changes`, called `name`.
 
     Raises:
@@ -170,7 +170,7 @@ def _op(layer: Convolution, op: Value) -> Convolution:
     model = s.Conv if op == "conv" else s.DepthwiseSeparable
     fields = layer.model_dump(exclude_unset=True)
     kept = {name: value for name, value in fields.items() if name in model.model_fields}
-    # A width that changed may be out of range, as anything here: `edited` judges the whole.
+    # A width that changed may be out of range, as anything here: `apply_changes` judges the whole.
     return model.model_construct(**{**kept, "op": op})
 
 

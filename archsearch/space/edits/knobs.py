@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from archsearch.errors import one_line
-from archsearch.space.edits.apply import CONVOLUTIONS, Changes, Setting, Value, edited
+from archsearch.space.edits.apply import CONVOLUTIONS, Changes, Setting, Value, apply_changes
 from archsearch.space.edits.layer_knobs import Choices, Knob, layer_knobs, sites
 from archsearch.space.edits.width_ties import Tie, around_layers, is_depthwise, ties
 from archsearch.spec import models as s
@@ -61,7 +61,7 @@ def apply(spec: s.Spec, setting: Setting, name: str) -> s.Spec:
         elif knob.kind != "width":
             layers.setdefault(knob.place, {})[knob.kind] = edits[knob.name]
     widths = dict(_widths(view, edits))
-    return edited(spec, name, Changes(layers, widths, view.depthwise, network))
+    return apply_changes(spec, name, Changes(layers, widths, view.depthwise, network))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import pytest
 from archsearch.analysis.analyze import analyze
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors import supervision
-from archsearch.executors.messages import Place
+from archsearch.executors.messages import WorkerConfig
 from archsearch.executors.processes import handle, pool
-from archsearch.executors.processes.pool import Workers
+from archsearch.executors.processes.pool import WorkerPool
 from archsearch.executors.protocol import EpochDone, JobDone, JobFailed
 from archsearch.executors.supervision import MAX_ATTEMPTS
 from archsearch.spec.models import Spec
@@ -25,7 +25,7 @@ from archsearch.training.recipe import Recipe
 from tests.executors import pretend_workers
 from tests.strategies import HEADS, spec_of
 
-HERE = Place("shapes", None, "cpu", "fp32")
+HERE = WorkerConfig("shapes", None, "cpu", "fp32")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_worker_that_lost_its_device_is_replaced_and_its_job_goes_on(
         (losses / name).touch()
     instead(pretend_workers.loses_its_device)
     told: list[str] = []
-    with Workers(Place("shapes", losses, None, None), 1, told.append) as executor:
+    with WorkerPool(WorkerConfig("shapes", losses, None, None), 1, told.append) as executor:
         executor.submit(job)
         assert isinstance(executor.next_report(), EpochDone)
         assert isinstance(executor.next_report(), JobDone)
@@ -66,7 +66,7 @@ def test_a_device_that_is_lost_again_and_again_ends_the_search(
 ) -> None:
     instead(pretend_workers.loses_its_device)
     told: list[str] = []
-    with Workers(HERE, 1, told.append) as executor:
+    with WorkerPool(HERE, 1, told.append) as executor:
         executor.submit(job)
         assert isinstance(executor.next_report(), EpochDone)
         with pytest.raises(DeviceLostError, match=r"^the GPU failed: CUDA error: .* --device$"):
@@ -84,7 +84,7 @@ def test_a_worker_that_hangs_before_it_is_ready_is_told_and_ended(
     with (
         pytest.raises(ArchsearchError, match="3 worker processes in a row could not start, the "
                       r"last was still loading torch after 4 s and was ended"),
-        Workers(HERE, 1, told.append, start_within_s=4),
+        WorkerPool(HERE, 1, told.append, start_within_s=4),
     ):  # fmt: skip
         pytest.fail("entered")
     assert len(told) == MAX_ATTEMPTS
@@ -95,7 +95,7 @@ def test_what_a_dead_worker_was_writing_is_cleared_away(
     job: Job, instead: Callable[[Callable[..., None]], None]
 ) -> None:
     instead(pretend_workers.cut_short)
-    with Workers(HERE, 1, lambda _text: None) as executor:
+    with WorkerPool(HERE, 1, lambda _text: None) as executor:
         executor.submit(job)
         # The second one finds the folder there, and dies of that.
         assert isinstance(executor.next_report(), JobFailed)
@@ -131,10 +131,10 @@ def test_a_ctrl_c_while_a_worker_starts_is_not_lost(
 def test_a_limit_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARCHSEARCH_STUCK_AFTER", text)
     with pytest.raises(ArchsearchError, match=f"^ARCHSEARCH_STUCK_AFTER: must .* got '{text}'"):
-        Workers(HERE, 1, print)
+        WorkerPool(HERE, 1, print)
 
 
 def test_the_limit_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Workers(HERE, 1, print).stuck_after_s == supervision.STUCK_AFTER_S
+    assert WorkerPool(HERE, 1, print).stuck_after_s == supervision.STUCK_AFTER_S
     monkeypatch.setenv("ARCHSEARCH_STUCK_AFTER", "20")
-    assert Workers(HERE, 1, print).stuck_after_s == 20
+    assert WorkerPool(HERE, 1, print).stuck_after_s == 20

@@ -17,10 +17,17 @@ from fault_drill.drill import alive
 
 from archsearch.analysis.analyze import analyze
 from archsearch.errors import ArchsearchError
-from archsearch.executors.in_process import InProcess
-from archsearch.executors.messages import Place
-from archsearch.executors.processes.pool import Workers
-from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom, Report
+from archsearch.executors.in_process import InProcessExecutor
+from archsearch.executors.messages import WorkerConfig
+from archsearch.executors.processes.pool import WorkerPool
+from archsearch.executors.protocol import (
+    EpochDone,
+    Executor,
+    JobDone,
+    JobFailed,
+    JobReport,
+    MoreRoom,
+)
 from archsearch.executors.supervision import MAX_ATTEMPTS
 from archsearch.spec.models import Spec
 from archsearch.training.device import choose
@@ -32,7 +39,7 @@ from archsearch.training.trainer import Trainer
 from tests.strategies import HEADS, spec_of
 
 pytestmark = pytest.mark.slow
-SHAPES = Place("shapes", None, "cpu", "fp32")
+SHAPES = WorkerConfig("shapes", None, "cpu", "fp32")
 EPOCHS = 4
 
 
@@ -52,7 +59,7 @@ def job(tmp_path: Path) -> Callable[[str], Job]:
     return make
 
 
-def told(executor: Executor, keys: set[str]) -> Iterator[Report]:
+def told(executor: Executor, keys: set[str]) -> Iterator[JobReport]:
     """Reports until each of these jobs has ended."""
     while keys:
         report = executor.next_report()
@@ -63,7 +70,7 @@ def told(executor: Executor, keys: set[str]) -> Iterator[Report]:
         yield report
 
 
-def without_times(reports: list[Report]) -> list[object]:
+def without_times(reports: list[JobReport]) -> list[object]:
     return [
         replace(r.epoch, train_seconds=0, images_per_second=0) if isinstance(r, EpochDone) else r
         for r in reports
@@ -82,7 +89,7 @@ def straight(job: Callable[[str], Job]) -> tuple[list[object], dict[str, torch.T
     """What the job gives in this process."""
     torch.set_num_threads(1)
     trainer = Trainer.of(load("shapes", None), choose("cpu", "fp32"))
-    executor = InProcess(trainer, warn=print)
+    executor = InProcessExecutor(trainer, warn=print)
     here = replace(job("one"), folder=job("one").folder.with_name("here"))
     executor.submit(here)
     return without_times(list(told(executor, {"one"}))), weights(here)
@@ -101,7 +108,7 @@ def one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_workers_give_what_training_here_gives(
     job: Callable[[str], Job], straight: tuple[list[object], dict[str, torch.Tensor]]
 ) -> None:
-    with Workers(SHAPES, 2, warn=pytest.fail) as executor:
+    with WorkerPool(SHAPES, 2, warn=pytest.fail) as executor:
         assert executor.capacity == 2
         assert executor.run_of(7).seed == 7
         executor.submit(job("one"))
@@ -122,7 +129,7 @@ def test_a_killed_worker_is_replaced_and_its_job_ends_in_the_same_weights(
     job: Callable[[str], Job], straight: tuple[list[object], dict[str, torch.Tensor]]
 ) -> None:
     warnings: list[str] = []
-    with Workers(SHAPES, 1, warn=warnings.append) as executor:
+    with WorkerPool(SHAPES, 1, warn=warnings.append) as executor:
         executor.submit(job("one"))
         reports = []
         for report in told(executor, {"one"}):
@@ -138,7 +145,7 @@ def test_a_killed_worker_is_replaced_and_its_job_ends_in_the_same_weights(
 def test_a_job_that_keeps_killing_workers_fails_and_the_next_one_is_trained(
     job: Callable[[str], Job],
 ) -> None:
-    with Workers(SHAPES, 1, warn=lambda _text: None) as executor:
+    with WorkerPool(SHAPES, 1, warn=lambda _text: None) as executor:
         long = job("deadly").recipe.model_copy(update={"epochs": 1_000})
         executor.submit(replace(job("deadly"), recipe=long))
         deaths = 0
@@ -159,7 +166,7 @@ def test_a_worker_that_stands_still_is_ended(job: Callable[[str], Job]) -> None:
         warnings.append(text)
         executor.stuck_after_s = 300.0  # whoever goes on first loads for longer on a busy machine
 
-    with Workers(SHAPES, 1, warn) as executor:
+    with WorkerPool(SHAPES, 1, warn) as executor:
         executor.submit(job("one"))
         assert isinstance(executor.next_report(), EpochDone)
         os.kill(executor.processes[0], signal.SIGSTOP)
@@ -173,7 +180,7 @@ def test_a_worker_that_stands_still_is_ended(job: Callable[[str], Job]) -> None:
 
 
 def test_a_dropped_job_makes_room_for_the_next(job: Callable[[str], Job]) -> None:
-    with Workers(SHAPES, 1, warn=pytest.fail) as executor:
+    with WorkerPool(SHAPES, 1, warn=pytest.fail) as executor:
         executor.submit(job("one"))
         assert isinstance(executor.next_report(), EpochDone)
         executor.stop("one")
@@ -185,17 +192,17 @@ def test_a_dropped_job_makes_room_for_the_next(job: Callable[[str], Job]) -> Non
 
 def test_what_no_worker_can_do_is_told_at_once(tmp_path: Path) -> None:
     nowhere = replace(SHAPES, dataset="cifar10", data=tmp_path / "nowhere")
-    with pytest.raises(ArchsearchError, match="no such folder"), Workers(nowhere, 2, warn=print):
+    with pytest.raises(ArchsearchError, match="no such folder"), WorkerPool(nowhere, 2, warn=print):
         pytest.fail("entered")
 
 
 def test_workers_do_not_outlive_a_killed_driver(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
-        "from archsearch.executors.messages import Place\n"
-        "from archsearch.executors.processes.pool import Workers\n"
+        "from archsearch.executors.messages import WorkerConfig\n"
+        "from archsearch.executors.processes.pool import WorkerPool\n"
         "if __name__ == '__main__':\n"
-        "    with Workers(Place('shapes', None, 'cpu', 'fp32'), 2, print) as executor:\n"
+        "    with WorkerPool(WorkerConfig('shapes', None, 'cpu', 'fp32'), 2, print) as executor:\n"
         "        print(*executor.processes, flush=True)\n"
         "        time.sleep(600)\n"
     )

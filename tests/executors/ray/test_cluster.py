@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.executors.ray.cluster import room
+from archsearch.executors.ray.cluster import concurrent_trials
 from tests.conftest import Cli
 
 
@@ -53,5 +53,5 @@ def test_without_ray_the_extra_is_named(
 
 def test_a_trial_must_have_a_part_of_the_cluster() -> None:
     with pytest.raises(ArchsearchError, match="needs a CPU or a GPU"):
-        room([{"CPU": 4.0}], 0.0, 0.0)
-    assert room([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0}], 0.5, 0.25) == 4
+        concurrent_trials([{"CPU": 4.0}], 0.0, 0.0)
+    assert concurrent_trials([{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0}], 0.5, 0.25) == 4

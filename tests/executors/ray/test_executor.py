@@ -21,8 +21,8 @@ from fault_drill.run import drilled
 from archsearch.common.csv_files import read_csv
 from archsearch.errors import ArchsearchError
 from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, MoreRoom
-from archsearch.executors.ray.cluster import Share
-from archsearch.executors.ray.executor import RayCluster
+from archsearch.executors.ray.cluster import TrialResources
+from archsearch.executors.ray.executor import RayExecutor
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from tests.executors.processes.test_pool import (
@@ -45,7 +45,7 @@ pytestmark = [
                                "ignore::FutureWarning",
                                "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]  # fmt: skip
-CPU = Share(1.0, 0.0)
+CPU = TrialResources(1.0, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_cluster_gives_what_training_here_gives_though_its_workers_are_killed(
     straight: tuple[list[object], dict[str, torch.Tensor]],
 ) -> None:
     warnings: list[str] = []
-    with RayCluster(cluster.address, SHAPES, None, CPU, warnings.append) as executor:
+    with RayExecutor(cluster.address, SHAPES, None, CPU, warnings.append) as executor:
         assert executor.capacity == 2
         assert executor.run_of(7).seed == 7
         executor.submit(job("one"))
@@ -105,7 +105,7 @@ def test_a_job_that_keeps_killing_workers_fails(
     job: Callable[[str], Job],
 ) -> None:
     long = job("deadly").recipe.model_copy(update={"epochs": 1_000})
-    with RayCluster(cluster.address, SHAPES, 1, CPU, lambda _text: None) as executor:
+    with RayExecutor(cluster.address, SHAPES, 1, CPU, lambda _text: None) as executor:
         executor.submit(replace(job("deadly"), recipe=long))
         reports = []
         for report in told(executor, {"deadly"}):
@@ -121,9 +121,9 @@ def test_what_no_node_can_do_is_told(cluster: Nodes, tmp_path: Path) -> None:
     for place, share, told_ in (
         (replace(SHAPES, device="cuda"), CPU, "cuda"),
         (replace(SHAPES, dataset="cifar10", data=tmp_path / "nowhere"), CPU, "no such folder"),
-        (SHAPES, Share(64.0, 0.0), "no node of the cluster has 64 CPU"),
+        (SHAPES, TrialResources(64.0, 0.0), "no node of the cluster has 64 CPU"),
     ):
-        executor = RayCluster(cluster.address, place, None, share, pytest.fail)
+        executor = RayExecutor(cluster.address, place, None, share, pytest.fail)
         with pytest.raises(ArchsearchError, match=told_), executor:
             pytest.fail("entered")
 
@@ -132,11 +132,11 @@ def test_trials_share_a_gpu_and_what_has_no_room_on_it_waits_without_a_job(
     cluster: Nodes, job: Callable[[str], Job]
 ) -> None:
     node = cluster.add(cpus=8, gpus=1)  # as Ray counts: networks train on the CPU
-    half, warnings = Share(1.0, 0.5), list[str]()
+    half, warnings = TrialResources(1.0, 0.5), list[str]()
     try:
-        with RayCluster(cluster.address, SHAPES, None, half, warnings.append) as executor:
+        with RayExecutor(cluster.address, SHAPES, None, half, warnings.append) as executor:
             assert executor.capacity == 2
-        with RayCluster(cluster.address, SHAPES, 3, half, warnings.append) as executor:
+        with RayExecutor(cluster.address, SHAPES, 3, half, warnings.append) as executor:
             while executor.ready < 2:
                 assert isinstance(executor.next_report(), MoreRoom)
             executor.submit(job("one"))

@@ -14,9 +14,9 @@ import pytest
 from archsearch.errors import ArchsearchError
 from archsearch.executors.messages import Ready
 from archsearch.executors.protocol import MoreRoom
-from archsearch.executors.ray.cluster import Head, Share
-from archsearch.executors.ray.executor import RayCluster
-from archsearch.executors.ray.slot import Died, Ended, Slot, _fate, write
+from archsearch.executors.ray.cluster import HeadNode, TrialResources
+from archsearch.executors.ray.executor import RayExecutor
+from archsearch.executors.ray.slot import Died, Ended, Slot, _fate, write_files
 from archsearch.training.records import Run
 from tests.executors.processes.test_pool import SHAPES
 from tests.executors.test_supervision import JOB
@@ -30,20 +30,20 @@ RUN = Run(device="cpu", precision="fp32", seed=0, dataset="shapes", torch_versio
 def test_a_node_cannot_write_outside_of_its_jobs_folder(tmp_path: Path, name: str) -> None:
     job = replace(JOB, folder=tmp_path / "study" / "job")
     with pytest.raises(ArchsearchError, match="no file of a run"):
-        write(job, {"spec.json": b"{}", name: b"theirs"})
+        write_files(job, {"spec.json": b"{}", name: b"theirs"})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_run_leaves_is_written(tmp_path: Path) -> None:
     found = {"checkpoint.pt": b"1", "checkpoint.corrupt": b"2", "history.csv": b"3"}
-    write(replace(JOB, folder=tmp_path), found)
+    write_files(replace(JOB, folder=tmp_path), found)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == found
 
 
-def cluster(monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> RayExecutor:
     """With room for slots that nobody opens."""
-    monkeypatch.setattr(RayCluster, "_slot", lambda _self: Slot(None, None))
-    return RayCluster("nowhere", SHAPES, 4, Share(), lambda _text: None)
+    monkeypatch.setattr(RayExecutor, "_slot", lambda _self: Slot(None, None))
+    return RayExecutor("nowhere", SHAPES, 4, TrialResources(), lambda _text: None)
 
 
 def test_nodes_that_die_say_nothing_of_whoever_was_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_why_a_thread_ended_is_told_though_nothing_can_be_printed(
                         (PermissionError("Permission denied"), "^Permission denied")):  # fmt: skip
         executor = cluster(monkeypatch)
         executor.warn = warn
-        monkeypatch.setattr(RayCluster, "_take_orders", lambda _self, error=error: fails(error))
+        monkeypatch.setattr(RayExecutor, "_take_orders", lambda _self, error=error: fails(error))
         executor._work()
         with pytest.raises((ArchsearchError, PermissionError), match=told):
             executor.next_report()
@@ -174,7 +174,7 @@ def test_a_head_that_is_gone_ends_the_search_before_ray_ends_the_driver(
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with socket.create_server(("127.0.0.1", 0)) as server:
-        head = Head(f"127.0.0.1:{server.getsockname()[1]}", 0.0)
+        head = HeadNode(f"127.0.0.1:{server.getsockname()[1]}", 0.0)
         for now[0] in range(0, 1_000, 20):
             head.watch()
     for now[0] in range(1_000, 1_040):  # as long as it may take to start again

@@ -25,11 +25,11 @@ from optuna.trial import TrialState
 
 from archsearch.common import csv_files
 from archsearch.errors import StudyError
-from archsearch.executors.protocol import MoreRoom, Report
+from archsearch.executors.protocol import JobReport, MoreRoom
 from archsearch.leaderboard.entry import Entry
 from archsearch.search.driver import search
 from archsearch.search.events import DatabaseAway, DatabaseBack, Event, TrialEnded
-from archsearch.search.storage.open import looked_into
+from archsearch.search.storage.open import open_for_reading
 from archsearch.search.storage.retry import PATIENCE_VARIABLE
 from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.study.folder import StudyFolder
@@ -74,7 +74,7 @@ def go(
 
 
 def stored(database: Server, name: str = "test") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=looked_into(database.secret_url))
+    return optuna.load_study(study_name=name, storage=open_for_reading(database.secret_url))
 
 
 def check(tmp_path: Path, database: Server, trials: int) -> None:
@@ -92,7 +92,7 @@ class Harms(Pretend):
         super().__init__(capacity=capacity)
         self.harm, self.at = harm, at
 
-    def next_report(self) -> Report | MoreRoom:
+    def next_report(self) -> JobReport | MoreRoom:
         if self.reports + 1 in self.at:
             self.harm()
         return super().next_report()

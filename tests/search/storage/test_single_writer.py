@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from archsearch.errors import StudyError
-from archsearch.search.storage.open import looked_into
+from archsearch.search.storage.open import open_for_reading
 from archsearch.search.storage.single_writer import NOT_YET, SingleWriter
 
 SPACE = {"depth": IntDistribution(1, 9, step=2), "op": CategoricalDistribution(("conv", None))}
@@ -33,7 +33,7 @@ def study(url: str) -> optuna.Study:
 
 
 def read(url: str) -> list[FrozenTrial]:
-    return optuna.load_study(study_name="s", storage=looked_into(url)).trials
+    return optuna.load_study(study_name="s", storage=open_for_reading(url)).trials
 
 
 def test_it_is_what_the_database_has(study: optuna.Study, url: str) -> None:
@@ -73,7 +73,7 @@ def test_a_whole_trial_is_one_write(study: optuna.Study, url: str) -> None:
 def test_a_trial_that_was_made_unseen_is_failed(study: optuna.Study, url: str) -> None:
     study.ask(SPACE)
     # The answer to this one is lost, so it is asked for once more.
-    optuna.load_study(study_name="s", storage=looked_into(url)).ask(SPACE)
+    optuna.load_study(study_name="s", storage=open_for_reading(url)).ask(SPACE)
     trial = study.ask(SPACE)
     assert trial.number == 2
     assert [each.state for each in read(url)] == [
@@ -89,7 +89,7 @@ def test_a_trial_that_was_made_unseen_is_failed_though_the_connection_breaks_aga
     storage = study._storage
     assert isinstance(storage, SingleWriter)
     study.ask(SPACE)
-    optuna.load_study(study_name="s", storage=looked_into(url)).ask(SPACE)
+    optuna.load_study(study_name="s", storage=open_for_reading(url)).ask(SPACE)
     for name, works in (
         ("set_trial_user_attr", 0), ("set_trial_state_values", 0), ("get_trial", 1)
     ):  # fmt: skip

@@ -7,7 +7,12 @@ import os
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.search.storage.url import STORAGE_VARIABLE, database_url, public, without_secrets
+from archsearch.search.storage.url import (
+    STORAGE_VARIABLE,
+    database_url,
+    public_url,
+    without_secrets,
+)
 from tests.conftest import Cli
 
 SECRET = "s3cr%2Ft"  # noqa: S105 (of nothing)
@@ -65,5 +70,5 @@ def test_messages_lose_what_is_secret() -> None:
 
 def test_a_url_for_others_has_no_secret() -> None:
     whole = url().replace("/studies", "/studies?sslmode=require&sslpassword=1&password=2")
-    assert public(whole) == "postgresql+psycopg://me@host:5432/studies?sslmode=require"
-    assert public("sqlite:////here/study.db") == "sqlite:////here/study.db"
+    assert public_url(whole) == "postgresql+psycopg://me@host:5432/studies?sslmode=require"
+    assert public_url("sqlite:////here/study.db") == "sqlite:////here/study.db"
