@@ -101,6 +101,9 @@ class DeviceLostError(ArchsearchError):
             "it is back, or with another --device"
         )
 
+    def __reduce__(self) -> tuple[type[DeviceLostError], tuple[str, str]]:
+        return DeviceLostError, (self.device, self.why)  # a worker sends it to its driver
+
 
 class StudyError(ArchsearchError):
     """A study folder cannot be used as asked."""

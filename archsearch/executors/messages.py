@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from archsearch.errors import ArchsearchError
 from archsearch.executors.protocol import JobReport
 from archsearch.training.records import Run
 
@@ -52,22 +53,8 @@ class Warned:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class FatalProblem:
-    """Something that no other network and no other worker would mend."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceLost:
-    """A worker's last word: the device failed under it. A new process may get it back."""
-
-    device: str
-    why: str
-
-
-FromWorker = Loading | Ready | Warned | FatalProblem | DeviceLost | JobReport
+FromWorker = Loading | Ready | Warned | JobReport | ArchsearchError
+"""An error is one that no other network would fix: a worker's last word if the device is lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from archsearch.common.machine import seconds_from
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import FatalProblem, Warned
+from archsearch.executors.messages import Warned
 from archsearch.executors.protocol import EpochDone, JobFailed, JobReport
 from archsearch.training.job import Job
 
@@ -52,7 +52,7 @@ class Supervisor:
         """Expect a job's epochs from the first one on."""
         self._epochs[job.key] = 0
 
-    def take(self, message: Warned | FatalProblem | JobReport) -> None:
+    def take(self, message: Warned | ArchsearchError | JobReport) -> None:
         """Pass on a message, unless it is an epoch that was reported before a crash.
 
         Raises:
@@ -61,8 +61,8 @@ class Supervisor:
         match message:
             case Warned(message=text):
                 self.warn(text)
-            case FatalProblem(message=text):
-                raise ArchsearchError(text)
+            case ArchsearchError():
+                raise message
             case EpochDone(key=key, epoch=epoch):
                 if epoch.epoch > self._epochs[key]:
                     self._epochs[key] = epoch.epoch

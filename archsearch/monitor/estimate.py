@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from archsearch.convert.to_module import build
-from archsearch.space.judge import judge_setting
 from archsearch.space.sampling import draw_setting
+from archsearch.space.settings import judge_setting
 from archsearch.spec.network import Network
 from archsearch.study.config import Study
 from archsearch.training.loop import train

@@ -32,8 +32,7 @@ from archsearch.search.storage.single_writer import SingleWriter
 from archsearch.search.trials import ASKED, CLOSING, curves, requeue, taken_hashes
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
-from archsearch.space.judge import judge_setting
-from archsearch.space.settings import complete_setting
+from archsearch.space.settings import complete_setting, judge_setting
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import score
@@ -80,13 +79,13 @@ def search(
             driver = _Driver(study, folder, executor, notify, database, url)
             record_storage(folder, url)
             requeue(driver.study)
-            notify(StudyOpened(driver.board.written(), curves(driver.study)))
+            notify(StudyOpened(driver.board.write(), curves(driver.study)))
             driver.note_asked(trials)
             try:
                 driver.count_space()
                 driver.queue_start()
                 driver.run_trials(trials)
-                driver.run_closings()
+                driver.run_finals()
             except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
                 if database.retry:
                     database.retry.give_up()
@@ -97,9 +96,9 @@ def search(
                 with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                     # None of these is a trial's fault, but that a device was lost may be.
                     requeue(driver.study, blame=isinstance(error, DeviceLostError))
-                    driver.board.written()
+                    driver.board.write()
                 raise
-            return driver.board.written()
+            return driver.board.write()
 
 
 @dataclass
@@ -183,24 +182,22 @@ class _Driver:
                 case EpochDone(epoch=epoch):
                     at.history.append(epoch)
                     self.notify(Trained(report.key, epoch, final=False))
-                    if self._should_prune(at, epoch):
-                        self.executor.stop(report.key)
-                        del running[report.key]
-                        self._finish(at, TrialState.PRUNED)
-                        failures = 0
+                    if not self._should_prune(at, epoch):
+                        continue
+                    self.executor.stop(report.key)
+                    state, reason = TrialState.PRUNED, ""
                 case JobDone():
-                    del running[report.key]
-                    self._finish(at, TrialState.COMPLETE)
-                    failures = 0
+                    state, reason = TrialState.COMPLETE, ""
                 case JobFailed(reason=reason):
-                    del running[report.key]
-                    self._finish(at, TrialState.FAIL, reason)
-                    failures += 1
-                    if failures >= MAX_FAILURES_IN_A_ROW:
-                        raise StudyError(
-                            f"{failures} trials in a row failed, the last: {reason}; "
-                            "the recipe or the machine is at fault, not the networks"
-                        )
+                    state = TrialState.FAIL
+            del running[report.key]
+            self._finish(at, state, reason)
+            failures = failures + 1 if state == TrialState.FAIL else 0
+            if failures >= MAX_FAILURES_IN_A_ROW:
+                raise StudyError(
+                    f"{failures} trials in a row failed, the last: {reason}; "
+                    "the recipe or the machine is at fault, not the networks"
+                )
 
     def _start_some(self, running: dict[str, _Running], wanted: int) -> HopelessSpaceError | None:
         """Start trials while workers are idle and trials wanted; why not, if none is left.
@@ -232,7 +229,7 @@ class _Driver:
         last = epoch.epoch >= at.job.recipe.epochs
         return not last and at.trial.should_prune()
 
-    def _finish(self, at: _Running, state: TrialState, reason: str = "") -> None:
+    def _finish(self, at: _Running, state: TrialState, reason: str) -> None:
         outcome = {
             "history": [asdict(epoch) for epoch in at.history],
             "run": asdict(self.executor.run_of(at.job.seed, at.job.key)),
@@ -242,7 +239,7 @@ class _Driver:
             at.trial.set_user_attr(name, value)
         final_score = self._score(at) if state == TrialState.COMPLETE else None
         self.study.tell(at.trial, final_score, state=state)
-        entries = self.board.after_a_trial()
+        entries = self.board.write_soon()
         self.notify(TrialEnded(at.job.key, at.trial.number, entries))
 
     def _score(self, at: _Running) -> float:
@@ -251,15 +248,15 @@ class _Driver:
 
     # After the trials
 
-    def run_closings(self) -> None:
+    def run_finals(self) -> None:
         """Train what the trials are held against, and retrain and test the best of them."""
-        waiting = list(final_trainings(self.study, self.config, self.folder, self.board.written()))
+        waiting = list(final_trainings(self.study, self.config, self.folder, self.board.write()))
         running: dict[str, FinalTraining] = {}
         while waiting or running:
             while waiting and len(running) < self.executor.ready:
                 at = waiting.pop(0)
                 running[at.job.key] = at
-                self._note_closings(running)
+                self._note_finals(running)
                 self.notify(at.started())
                 self.executor.submit(at.job)
             report = self.executor.next_report()
@@ -268,14 +265,14 @@ class _Driver:
             at = running[report.key]
             if isinstance(report, EpochDone):
                 at.history.append(report.epoch)
-                self._note_closings(running)
+                self._note_finals(running)
                 self.notify(Trained(report.key, report.epoch, final=at.job.final))
                 continue
             del running[report.key]
             result = at.result(report, self.executor.run_of(at.job.seed, at.job.key))
             self.study.set_user_attr(at.name, result)
-            self._note_closings(running)
-            self.board.written()
+            self._note_finals(running)
+            self.board.write()
             self.notify(at.ended(result))
 
     # Records
@@ -284,9 +281,9 @@ class _Driver:
         """Leave what was asked for to whoever looks in from another terminal."""
         asked = {"trials": trials, "at_a_time": self.executor.capacity}
         self.study.set_user_attr(ASKED, asked)
-        self._note_closings({})  # those that a crash left are not under way any more
+        self._note_finals({})  # those that a crash left are not under way any more
 
-    def _note_closings(self, running: Mapping[str, FinalTraining]) -> None:
+    def _note_finals(self, running: Mapping[str, FinalTraining]) -> None:
         self.study.set_user_attr(CLOSING, {key: at.progress() for key, at in running.items()})
 
     def _trials(self) -> list[FrozenTrial]:

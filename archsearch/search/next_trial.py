@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.analysis.constraints import Constraints
+from archsearch.analysis.constraints import Constraints, active_rules
 from archsearch.search.distributions import distributions
 from archsearch.search.sampler import proposal
 from archsearch.search.trials import analyze_trial
@@ -62,13 +62,12 @@ def _about(analysis: Analysis) -> dict[str, Any]:
 
 
 def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, float]:
-    """Optuna's form of a limit: how far above it, at most 0 where it holds."""
+    """Return Optuna's form of the limits: how far above each one, at most 0 where it holds."""
     excess: dict[str, float] = {}
-    if constraints.max_params is not None:
-        excess["params"] = analysis.params - constraints.max_params
-    if constraints.min_receptive_field is not None:
-        short = constraints.min_receptive_field - min(analysis.receptive_field)
-        excess["receptive_field"] = short
-    if constraints.max_macs is not None:
-        excess["macs"] = analysis.macs - constraints.max_macs
+    for name, limit, rule in active_rules(constraints):
+        over = rule.actual(analysis.totals) - limit
+        if name in ("max_params", "max_macs"):
+            excess[rule.field] = over
+        elif name == "min_receptive_field":
+            excess[rule.field] = -over
     return excess

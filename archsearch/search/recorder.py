@@ -34,14 +34,14 @@ class LeaderboardWriter:
     _known_rows: KnownRows = field(init=False, default_factory=dict)
     _write_after: float = field(init=False, default=0.0)
 
-    def written(self) -> list[Entry]:
-        """The leaderboard, which is on disk now."""
+    def write(self) -> list[Entry]:
+        """Write the leaderboard, and return it."""
         entries = self._entries()
         write_leaderboard(self.folder.leaderboard, entries)
         return entries
 
-    def after_a_trial(self) -> list[Entry]:
-        """The leaderboard, which is on disk unless it is long and was written a moment ago."""
+    def write_soon(self) -> list[Entry]:
+        """Write the leaderboard unless it is long and was written a moment ago; return it."""
         began = time.monotonic()
         entries = self._entries()
         if len(entries) <= _ALWAYS_WRITTEN or began >= self._write_after:

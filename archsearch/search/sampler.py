@@ -20,10 +20,15 @@ from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
 from archsearch.search.trials import taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
-from archsearch.space.judge import judge_setting
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting, trim_edits
-from archsearch.space.settings import AnySpace, complete_setting, knob_choices, minimal_edits
+from archsearch.space.settings import (
+    AnySpace,
+    complete_setting,
+    judge_setting,
+    knob_choices,
+    minimal_edits,
+)
 from archsearch.study.config import Sampler
 
 DUPLICATE = "duplicate"

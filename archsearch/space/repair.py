@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -86,13 +85,10 @@ class _At(NamedTuple):
     edits: tuple[tuple[str, Value], ...]
     totals: Totals
 
-    @property
-    def order(self) -> tuple[float, float, str]:
-        """Which comes first; what is equally good is told apart by its text."""
-        return self.distance, self.change, str(self.edits)
 
-
-_order = operator.attrgetter("order")
+def _order(at: _At) -> tuple[float, float, str]:
+    """Order by distance, then change; equally good ones by their text."""
+    return at.distance, at.change, str(at.edits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Discriminator, Tag
 
 from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints, Verdict, judge
 from archsearch.analysis.totals import Totals
 from archsearch.errors import InputError, Problem, shown
 from archsearch.space import four_blocks
@@ -29,6 +30,9 @@ AnySpace = Annotated[
     Discriminator(_kind),
 ]
 """Four blocks of choices, or with `base` the neighbourhood of a spec."""
+
+MISFIT = "shapes"
+"""The rule that a setting breaks when its shapes do not fit together."""
 
 
 def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
@@ -57,6 +61,17 @@ def spec_of(of: AnySpace, knobs: Knobs, name: str) -> Spec:
     if isinstance(of, Space):
         return four_blocks.spec_of(knobs, name)
     return apply(of.base, knobs, name)
+
+
+def judge_setting(
+    space: AnySpace, knobs: Knobs, constraints: Constraints, name: str
+) -> tuple[Verdict | None, list[str]]:
+    """Analyze one setting; return the verdict, and the rules that it breaks."""
+    try:
+        verdict = judge(analyze(spec_of(space, knobs, name)), constraints)
+    except InputError:
+        return None, [MISFIT]
+    return verdict, [violation.rule for violation in verdict.violations]
 
 
 def describe_edits(of: AnySpace, knobs: Knobs) -> list[str]:

@@ -7,7 +7,8 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from archsearch.executors.messages import Counter, DeviceLost, Loading, Ready, WorkerConfig
+from archsearch.errors import DeviceLostError
+from archsearch.executors.messages import Counter, Loading, Ready, WorkerConfig
 from archsearch.executors.protocol import EpochDone, JobDone
 from archsearch.training.records import Epoch, Run
 
@@ -31,7 +32,7 @@ def loses_its_device(pipe: Connection, place: WorkerConfig, _threads: int, _step
             continue
         for path in left[:1]:
             path.unlink()
-        pipe.send(DeviceLost("the GPU", WHY))
+        pipe.send(DeviceLostError("the GPU", WHY))
         sys.exit()
 
 

@@ -18,8 +18,7 @@ from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
 from archsearch.search.sampler import FeasibleSampler
 from archsearch.space.four_blocks import BlockSpace, Space, knob_choices, spec_of
-from archsearch.space.judge import judge_setting
-from archsearch.space.settings import complete_setting
+from archsearch.space.settings import complete_setting, judge_setting
 from archsearch.study.config import Sampler, Study, load_study, shipped_studies, study_toml
 
 ALL = {name: st.sampled_from(choices) for name, choices in knob_choices(Space()).items()}

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
-from types import TracebackType
 
 from archsearch.common.machine import cores, threads_each
 from archsearch.errors import ArchsearchError, DeviceLostError
@@ -71,16 +70,11 @@ class WorkerPool:
             for slot in range(1, self.capacity):
                 self._start(slot)
         except BaseException:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         """End every worker."""
         for each in self._workers:
             each.process.kill()  # all at once, then one after the other
@@ -175,10 +169,10 @@ class WorkerPool:
                 at.ready = True
                 self._run, self._gpus = run, gpus or self._gpus
                 self._supervisor.one_started()
-            case msg.Warned() | msg.FatalProblem():
+            case DeviceLostError():
+                self._bury(at, f"lost {message.device} ({message.why})", message)
+            case msg.Warned() | ArchsearchError():
                 self._supervisor.take(message)
-            case msg.DeviceLost(device=device, why=why):
-                self._bury(at, f"lost {device} ({why})", DeviceLostError(device, why))
             case _ if at.job and message.key == at.job.key:  # else of a job that was dropped
                 if not isinstance(message, EpochDone):
                     at.job = None

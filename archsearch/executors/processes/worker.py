@@ -40,9 +40,9 @@ def main(pipe: Connection, config: msg.WorkerConfig, threads: int, steps: msg.Co
     try:
         _serve(pipe, config, steps)
     except DeviceLostError as error:
-        pipe.send(msg.DeviceLost(error.device, error.why))
+        pipe.send(error)
     except ArchsearchError as error:
-        pipe.send(msg.FatalProblem(str(error)))
+        pipe.send(ArchsearchError(str(error)))
     except BrokenPipeError:
         return  # the driver is gone
     except Exception as error:

@@ -71,17 +71,17 @@ class RayWorker:
         self._dropped: set[str] = set()
         self._trainer: Trainer | None = None
 
-    def open(self, data: Packed) -> msg.Ready | msg.FatalProblem:
+    def open(self, data: Packed) -> msg.Ready | ArchsearchError:
         """Load what training needs."""
         if self._version != __version__:
             where = f"{platform.node()} has archsearch {__version__}, the driver "
-            return msg.FatalProblem(f"{where}{self._version}: install the same on every node")
+            return ArchsearchError(f"{where}{self._version}: install the same on every node")
         from archsearch.training import device as devices
 
         try:
             device = devices.choose(self._config.device, self._config.precision)
         except ArchsearchError as error:
-            return msg.FatalProblem(f"{platform.node()}: {error}")
+            return ArchsearchError(f"{platform.node()}: {error}")
         self._trainer = _trainer(data, device)
         return msg.Ready(self._trainer.run_of(seed=0), 0)
 
@@ -105,7 +105,7 @@ class RayWorker:
         except msg.DroppedError:
             return
         except (OSError, ArchsearchError) as error:
-            yield Parcel(msg.FatalProblem(f"{platform.node()}: {error}"), {})
+            yield Parcel(ArchsearchError(f"{platform.node()}: {error}"), {})
 
     def _parcels(self, job: Job) -> Iterator[Parcel]:
         sent = _versions(job.folder)
@@ -137,9 +137,9 @@ class RayWorker:
                     yield msg.Warned(said.pop(0))
                 yield report
         except DeviceLostError as error:
-            yield msg.DeviceLost(error.device, error.why)
+            yield error
         except ArchsearchError as error:
-            yield msg.FatalProblem(f"{platform.node()}: {error}")
+            yield ArchsearchError(f"{platform.node()}: {error}")
 
 
 def _trainer(data: Packed, device: object) -> Trainer:

@@ -245,7 +245,7 @@ class RayExecutor:
                 at.free()
             case Ended():
                 self._bury(at, Died("ended without a word"))
-            case msg.FatalProblem() as word:
+            case ArchsearchError() as word:
                 self._supervisor.take(word)
             case msg.Ready(run=run):
                 at.run = run
@@ -259,8 +259,8 @@ class RayExecutor:
 
     def _tell(self, at: Slot, told: msg.FromWorker) -> None:
         match told:
-            case msg.DeviceLost(device=device, why=why):
-                at.lost = DeviceLostError(device, why)
+            case DeviceLostError():
+                at.lost = told
             case msg.Loading() | msg.Ready():
                 pass
             case _:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archsearch.common import atomic_files
 from archsearch.errors import ArchsearchError, DeviceLostError
-from archsearch.executors.messages import FatalProblem, Ready
+from archsearch.executors.messages import Ready
 from archsearch.training.job import Job
 from archsearch.training.records import Run
 
@@ -96,7 +96,7 @@ class Slot:
         """Its job is no longer here."""
         self.job = self.waits = None
 
-    def next_word(self) -> Ready | FatalProblem | Parcel | Ended | Died:
+    def next_word(self) -> Ready | ArchsearchError | Parcel | Ended | Died:
         """What it waited for and has come."""
         import ray
         from ray.exceptions import RayError
@@ -111,7 +111,7 @@ class Slot:
             self.waits = None
         else:
             self.begun, self.silent_s = True, 0.0
-        found: Ready | FatalProblem | Parcel = word
+        found: Ready | ArchsearchError | Parcel = word
         return found
 
     def watch(self, awake_s: float, every_s: float) -> None:

@@ -124,11 +124,11 @@ def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-        if "no such table" in why or type(cause).__name__ == "UndefinedTable":
+        kind = type(cause).__name__
+        why = without_secrets(next(iter(str(cause).splitlines()), kind), storage)
+        if "no such table" in why or kind == "UndefinedTable":
             where = f"{folder.path}: its study is not in that database"
-            raise StudyError(f"{where} ({without_secrets(why, storage)})") from error
-        why = without_secrets(why, storage)
+            raise StudyError(f"{where} ({why})") from error
         raise StudyError(
             f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
             "is as it was. Mend this (disk, permissions, --storage), then run the same command"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -169,10 +169,7 @@ def _pairs(a: _Half, b: _Half) -> _Half:
 def _with_head(half: _Half, table: SpaceTable) -> _Half:
     """The output's parameters and MACs added; it pools, so its growth is not the limit's."""
     head = table.heads[half.state // _SIDE]
-    return _Half(
-        half.params + head[:, 0], half.macs + head[:, 1], half.growth, half.factor, half.state,
-        half.traits, half.weight,
-    )  # fmt: skip
+    return replace(half, params=half.params + head[:, 0], macs=half.macs + head[:, 1])
 
 
 def count(halves: Halves, limits: Mapping[str, int]) -> int:

@@ -17,10 +17,9 @@ from archsearch.space.counting.account import (
     estimate_proportion,
 )
 from archsearch.space.four_blocks import Knobs, Value
-from archsearch.space.judge import MISFIT, judge_setting
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting
-from archsearch.space.settings import AnySpace, knob_choices
+from archsearch.space.settings import MISFIT, AnySpace, judge_setting, knob_choices
 from archsearch.spec.resolve import resolve
 
 _MOST_SAMPLES, _FEWEST_SAMPLES = 2_000, 50

@@ -157,15 +157,11 @@ def _widths(view: _View, edits: Setting) -> Iterator[tuple[str, int]]:
     """By place, the widths that change; a layer's own knob goes before the network's."""
     percent = int(edits.get(f"{NETWORK}.width", 100))
     for name, tie in view.ties.items():
-        first = view.widths[tie.places[0]]
+        width = first = view.widths[tie.places[0]]
         if name in edits:
             width = int(edits[name])
-        else:
-            width = (
-                first
-                if percent == 100
-                else _rounded(first * percent / 100, first, tie.step(view.widths))
-            )
+        elif percent != 100:
+            width = _rounded(first * percent / 100, first, tie.step(view.widths))
         if width != first:
             for place in tie.places:
                 yield place, max(1, round(view.widths[place] * width / first))

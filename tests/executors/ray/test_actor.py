@@ -11,7 +11,8 @@ import pytest
 
 from archsearch import __version__
 from archsearch.common import folder_lock
-from archsearch.executors.messages import FatalProblem, Loading
+from archsearch.errors import ArchsearchError
+from archsearch.executors.messages import Loading
 from archsearch.executors.ray.actor import _FRESH_S, RayWorker, _job_folder
 from tests.executors.processes.test_pool import SHAPES
 from tests.executors.test_supervision import JOB
@@ -51,6 +52,6 @@ def test_a_node_where_nothing_can_be_written_is_told_and_no_network_is_blamed(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     told = [parcel.told for parcel in RayWorker(SHAPES, 1, __version__).train(JOB, None)]
     assert isinstance(told[0], Loading)
-    assert isinstance(told[1], FatalProblem)
-    assert told[1].message.startswith(f"{os.uname().nodename}: ")
-    assert "No such file or directory" in told[1].message
+    assert isinstance(told[1], ArchsearchError)
+    assert str(told[1]).startswith(f"{os.uname().nodename}: ")
+    assert "No such file or directory" in str(told[1])
