@@ -8,7 +8,7 @@ from functools import cached_property
 from archsearch.analysis.layer_table import STARTS_GROUP, LayerRow, map_bytes, rows_of
 from archsearch.analysis.pixel_coverage import Sights, follow
 from archsearch.analysis.totals import Totals, totals_of
-from archsearch.analysis.warnings import Caution, cautions
+from archsearch.analysis.warnings import SpecWarning, spec_warnings
 from archsearch.spec.hash import spec_hash
 from archsearch.spec.models import Spec
 from archsearch.spec.network import FeatureMap, Join, Network, Trunk
@@ -78,9 +78,9 @@ class Analysis:
         return _peak_bytes(self.network.trunk, self.network.image, 0)
 
     @cached_property
-    def cautions(self) -> tuple[Caution, ...]:
+    def warnings(self) -> tuple[SpecWarning, ...]:
         """What no limit forbids and its author should know."""
-        return tuple(cautions(self.network, self.rows, self.sights))
+        return tuple(spec_warnings(self.network, self.rows, self.sights))
 
 
 def analyze(spec: Spec) -> Analysis:

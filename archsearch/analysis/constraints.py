@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.totals import Totals
-from archsearch.analysis.warnings import Caution
+from archsearch.analysis.warnings import SpecWarning
 from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import InputError
 from archsearch.spec.models import Flag, Frozen, Spec, null_if_false
@@ -83,9 +83,9 @@ class Verdict:
         return not self.violations
 
     @property
-    def warnings(self) -> tuple[Caution, ...]:
+    def warnings(self) -> tuple[SpecWarning, ...]:
         """What no limit forbids and the author should know."""
-        return (*self.analysis.cautions, *_on_limit(self.analysis.totals, self.constraints))
+        return (*self.analysis.warnings, *_on_limit(self.analysis.totals, self.constraints))
 
 
 def judge(analysis: Analysis, constraints: Constraints) -> Verdict:
@@ -197,16 +197,16 @@ LIMIT_RULES: dict[str, Rule] = {
 """One rule a field of `Constraints`."""
 
 
-def _on_limit(totals: Totals, constraints: Constraints) -> Iterator[Caution]:
+def _on_limit(totals: Totals, constraints: Constraints) -> Iterator[SpecWarning]:
     if totals.params == constraints.max_params:
-        yield Caution(
+        yield SpecWarning(
             "params-on-limit",
             "",
             f"exactly {totals.params:,} parameters: accepted here, "
             "but not if your brief says fewer than",
         )
     if min(totals.receptive_field) == constraints.min_receptive_field:
-        yield Caution(
+        yield SpecWarning(
             "receptive-field-on-limit",
             "",
             f"receptive field exactly {constraints.min_receptive_field}: accepted here, "

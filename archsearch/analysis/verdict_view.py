@@ -111,11 +111,11 @@ def verdict_page(verdict: Verdict, *, explain: bool = False) -> Page:
     analysis = verdict.analysis
     notes = [
         Line(
-            f"note: {caution.code}{f' at {caution.place}' if caution.place else ''}: "
-            f"{caution.message}",
+            f"note: {warning.code}{f' at {warning.place}' if warning.place else ''}: "
+            f"{warning.message}",
             "yellow",
         )
-        for caution in verdict.warnings
+        for warning in verdict.warnings
     ]
     broken = [Line(f"{v.rule}: {v.message}", "red") for v in verdict.violations]
     ending = Line("accepted", "bold green") if verdict.accepted else Line("rejected", "bold red")

@@ -15,7 +15,7 @@ from archsearch.spec.network import Join, Network, Node, Trunk, is_global_avg_po
 _BRANCH = re.compile(r"\.(body|branches)\.")
 
 
-class Caution(NamedTuple):
+class SpecWarning(NamedTuple):
     """Something to know of a network.
 
     Attributes:
@@ -29,9 +29,9 @@ class Caution(NamedTuple):
     message: str
 
 
-def cautions(
+def spec_warnings(
     network: Network, rows: Sequence[LayerRow], sights: Sights | None
-) -> Iterator[Caution]:
+) -> Iterator[SpecWarning]:
     """All there is to know, in the order of the layers by kind."""
     yield from _misaligned(network.trunk)
     yield from _single_cell(network)
@@ -43,7 +43,7 @@ def cautions(
     yield from _off_centre(rows)
     if sights is None:
         height, width = network.image.size
-        yield Caution(
+        yield SpecWarning(
             "not-followed",
             "",
             f"{height}x{width} pixels through these layers are too many to follow one by one: "
@@ -51,7 +51,7 @@ def cautions(
         )
 
 
-def _misaligned(trunk: Trunk) -> Iterator[Caution]:
+def _misaligned(trunk: Trunk) -> Iterator[SpecWarning]:
     for node in trunk:
         if not isinstance(node, Join):
             continue
@@ -60,7 +60,7 @@ def _misaligned(trunk: Trunk) -> Iterator[Caution]:
         ends = [branch[-1].after if branch else node.before for branch in node.branches]
         centres = {(end.height.start, end.width.start) for end in ends}
         if len(centres) > 1 and node.before.cells > 1:
-            yield Caution(
+            yield SpecWarning(
                 "misaligned-branches",
                 node.place,
                 f"the branches' cells are centred on different pixels ({_listed(centres)}): the "
@@ -72,12 +72,12 @@ def _listed(centres: set[tuple[float, float]]) -> str:
     return ", ".join(f"{y:g},{x:g}" for y, x in sorted(centres))
 
 
-def _single_cell(network: Network) -> Iterator[Caution]:
+def _single_cell(network: Network) -> Iterator[SpecWarning]:
     """A map that strides shrink to one cell while kernels larger than one still follow."""
     yield from islice(_on_single_cells(network.trunk, None), 1)
 
 
-def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[Caution]:
+def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[SpecWarning]:
     for node in trunk:
         if isinstance(node, Join):
             for branch in node.branches:
@@ -85,7 +85,7 @@ def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[Caution]:
             continue
         op = node.op
         if collapsed and isinstance(op, ops.Conv2d) and max(op.kernel_size) > 1:
-            yield Caution(
+            yield SpecWarning(
                 "single-cell-map",
                 collapsed.place,
                 f"the map is down to one cell here, and the {op.kernel_size[0]}x"
@@ -97,13 +97,13 @@ def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[Caution]:
             collapsed = node
 
 
-def _blind_cells(rows: Sequence[LayerRow]) -> Iterator[Caution]:
+def _blind_cells(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
     """Where they come to be: a layer that only hands its input's on is not told."""
     for row in rows:
         if not row.sight or not row.window:
             continue
         if row.sight.after.blind_cells > row.sight.before.blind_cells:
-            yield Caution(
+            yield SpecWarning(
                 "blind-cells",
                 row.place,
                 f"{row.sight.after.blind_cells:,} of {row.after.cells:,} cells see no image "
@@ -112,10 +112,10 @@ def _blind_cells(rows: Sequence[LayerRow]) -> Iterator[Caution]:
             )
 
 
-def _dead_weights(rows: Sequence[LayerRow]) -> Iterator[Caution]:
+def _dead_weights(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
     for row in rows:
         if row.dead_weights:
-            yield Caution(
+            yield SpecWarning(
                 "dead-weights",
                 row.place,
                 f"{row.dead_weights:,} of {row.weights:,} kernel weights meet nothing but "
@@ -124,7 +124,7 @@ def _dead_weights(rows: Sequence[LayerRow]) -> Iterator[Caution]:
             )
 
 
-def _gridding(rows: Sequence[LayerRow], gate: Seen) -> Iterator[Caution]:
+def _gridding(rows: Sequence[LayerRow], gate: Seen) -> Iterator[SpecWarning]:
     """Holes that are still there at the last map before global pooling: where they came first."""
     since: LayerRow | None = None
     for row in rows:
@@ -135,7 +135,7 @@ def _gridding(rows: Sequence[LayerRow], gate: Seen) -> Iterator[Caution]:
             elif skips_before and not skips:
                 since = None
     if since and max(gate.skipped):
-        yield Caution(
+        yield SpecWarning(
             "gridding",
             since.place,
             "from here on cells skip pixels between the first and the last that they see "
@@ -145,12 +145,12 @@ def _gridding(rows: Sequence[LayerRow], gate: Seen) -> Iterator[Caution]:
         )
 
 
-def _unproductive(rows: Sequence[LayerRow]) -> Iterator[Caution]:
+def _unproductive(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
     found = [row for row in rows if row.unproductive]
     if found:
         field, (height, width) = min(found[0].before.rf), found[0].image
         others = f" and {len(found) - 1} after it get" if len(found) > 1 else " gets"
-        yield Caution(
+        yield SpecWarning(
             "unproductive-layers",
             found[0].place,
             f"this convolution{others} input whose receptive field ({field}) already covers the "
@@ -159,7 +159,7 @@ def _unproductive(rows: Sequence[LayerRow]) -> Iterator[Caution]:
         )
 
 
-def _off_centre(rows: Sequence[LayerRow]) -> Iterator[Caution]:
+def _off_centre(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
     maps = [
         row
         for row in rows
@@ -170,7 +170,7 @@ def _off_centre(rows: Sequence[LayerRow]) -> Iterator[Caution]:
     last = maps[-1]
     offset = last.centre_offset
     if any(abs(off) >= jump for off, jump in zip(offset, last.after.jump, strict=True)):
-        yield Caution(
+        yield SpecWarning(
             "off-centre",
             last.place,
             f"the map looks {offset[0]:g} pixels below and {offset[1]:g} right of the image's "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints, active_rules, violations
-from archsearch.analysis.warnings import Caution
+from archsearch.analysis.warnings import SpecWarning
 from archsearch.diagnosis import layer_order, output_head, recipes, windows
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.rules import LEVELS, RULES, Level
@@ -95,20 +95,20 @@ def network_findings(analysis: Analysis, constraints: Constraints) -> Iterator[F
         for finding in check(analysis):
             told.add((finding.code, finding.place))
             yield finding
-    for caution in analysis.cautions:
-        if not _is_told(caution, told):
-            yield _cautioned(caution)
+    for warning in analysis.warnings:
+        if not _is_told(warning, told):
+            yield _from_warning(warning)
 
 
-def _is_told(caution: Caution, told: set[tuple[str, str]]) -> bool:
+def _is_told(warning: SpecWarning, told: set[tuple[str, str]]) -> bool:
     """Whether a rule says the same of the same place, and with a mend."""
     same = {"blind-cells": "padded-pointwise", "dead-weights": "padding-kernel"}
-    return (same.get(caution.code, ""), caution.place) in told
+    return (same.get(warning.code, ""), warning.place) in told
 
 
-def _cautioned(caution: Caution) -> Finding:
-    evidence, _, mend = caution.message.rpartition("; ")
-    return Finding(caution.code, caution.place, evidence or mend, mend if evidence else "")
+def _from_warning(warning: SpecWarning) -> Finding:
+    evidence, _, mend = warning.message.rpartition("; ")
+    return Finding(warning.code, warning.place, evidence or mend, mend if evidence else "")
 
 
 def recipe_findings(recipe: Recipe) -> Iterator[Finding]:

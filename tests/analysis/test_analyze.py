@@ -178,14 +178,14 @@ def test_misaligned_branches_are_warned_of_and_aligned_ones_are_not() -> None:
             ],
         }
 
-    assert [w.code for w in analyze(chain(branches(2))).cautions] == ["misaligned-branches"]
-    assert not analyze(chain(branches(3))).cautions
+    assert [w.code for w in analyze(chain(branches(2))).warnings] == ["misaligned-branches"]
+    assert not analyze(chain(branches(3))).warnings
 
 
 def test_a_map_of_one_cell_under_a_larger_kernel_is_warned_of() -> None:
     strided = {"op": "conv", "out_channels": 4, "stride": 4}
     spec = chain(strided, strided, {"op": "conv", "out_channels": 4}, size=16)
-    assert "single-cell-map" in [w.code for w in analyze(spec).cautions]
+    assert "single-cell-map" in [w.code for w in analyze(spec).warnings]
 
 
 def test_peak_activation_of_a_chain_is_its_widest_neighbouring_pair() -> None:

@@ -1,4 +1,4 @@
-"""Each caution: where it is true it is told, at the right place; where it is not, it is not."""
+"""Each warning: where it is true it is told, at the right place; where it is not, it is not."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def branches(*each: list[Json], merge: str = "add") -> Json:
 
 
 def told(*layers: Json, size: int = 32, code: str = "") -> list[tuple[str, str]]:
-    """(code, place after the block) of every caution, or of those with `code`."""
+    """(code, place after the block) of every warning, or of those with `code`."""
     spec = Spec.model_validate(spec_of([list(layers)], HEADS[1], size, size))
     return [
         (c.code, c.place.removeprefix("blocks.0.layers."))
-        for c in analyze(spec).cautions
+        for c in analyze(spec).warnings
         if code in ("", c.code)
     ]
 
@@ -77,7 +77,7 @@ def test_when_and_where(code: str, layers: list[Json], places: list[str]) -> Non
     assert told(*layers, code=code) == [(code, place) for place in places]
 
 
-def test_an_ordinary_network_is_not_cautioned() -> None:
+def test_an_ordinary_network_has_no_warnings() -> None:
     assert told(conv(), conv(stride=2), {"op": "residual", "body": [conv(), conv()]}) == []
 
 

@@ -212,12 +212,12 @@ def test_a_mend_mends(code: str) -> None:
 
 
 def test_rules_of_networks_have_an_example_or_are_the_analyzers() -> None:
-    cautions = {
+    warnings = {
         "blind-cells", "unproductive-layers", "single-cell-map", "off-centre",
         "misaligned-branches", "not-followed",
     }  # fmt: skip
     known = {code for code, rule in RULES.items() if rule.subject == "network"}
-    assert known == {"over-limit"} | WITH_AND_WITHOUT.keys() | cautions
+    assert known == {"over-limit"} | WITH_AND_WITHOUT.keys() | warnings
 
 
 # Figures, a second way

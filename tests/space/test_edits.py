@@ -222,11 +222,11 @@ def test_kernels_dilations_and_paddings() -> None:
 
 def test_a_padded_pointwise_convolution_can_be_mended() -> None:
     before = analyze(seed("eva8-session6"))
-    assert sum(caution.code == "blind-cells" for caution in before.cautions) == 2
+    assert sum(warning.code == "blind-cells" for warning in before.warnings) == 2
     after = analyze(
         apply(before.spec, {"conv2.1.padding": "same", "conv4.1.padding": "same"}, "mended")
     )
-    assert not [caution for caution in after.cautions if caution.code == "blind-cells"]
+    assert not [warning for warning in after.warnings if warning.code == "blind-cells"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -191,11 +192,8 @@ def estimate_proportion(hits: int, samples: int) -> Proportion:
 def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Columns) -> Proportion:
     if halves:
         limits = {name: limit for name, limit, _ in rules}
-        try:
+        with suppress(TooLargeError):
             kept = count(halves, limits) * len(space.activation)
-        except TooLargeError:
-            pass
-        else:
             fraction = kept / _settings(space)
             return Proportion(fraction, fraction, fraction, kept)
     return estimate_proportion(int(keeps(columns, rules).sum()), SAMPLES)

@@ -157,11 +157,8 @@ def _resting(layer: s.Layer) -> s.Layer:
     """The same layer so that it keeps its map's size: a copy that stands after it."""
     if isinstance(layer, s.Residual):
         return layer.model_copy(update={"body": tuple(map(_resting, layer.body))})
-    if isinstance(layer, s.Conv):
-        return layer.model_copy(update={"stride": 1, "padding": "same"})
-    if isinstance(layer, s.DepthwiseSeparable):
-        resting = {"stride": 1, "padding": "same", "pointwise_padding": 0}
-        return layer.model_copy(update=resting)
+    if isinstance(layer, CONVOLUTIONS):
+        return _padding(layer.model_copy(update={"stride": 1}), "same")
     return layer
 
 
