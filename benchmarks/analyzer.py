@@ -31,7 +31,7 @@ from archsearch.analysis.analyze import analyze
 from archsearch.analysis.cached_totals import Screen
 from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.common.parse import from_json
-from archsearch.space.counting.lookup import draw_settings, look_up, tabulate
+from archsearch.space.counting.lookup import draw_many, look_up, tabulate
 from archsearch.space.four_blocks import Space, knob_choices, spec_data
 from archsearch.spec import ops, params_and_macs
 from archsearch.spec.models import Spec
@@ -148,7 +148,7 @@ def draw_candidates(count: int) -> list[str]:
     rng = np.random.default_rng(SEED)
     texts: dict[str, None] = {}
     while len(texts) < count:
-        picks = {knob: pick.tolist() for knob, pick in draw_settings(space, count, rng).items()}
+        picks = {knob: pick.tolist() for knob, pick in draw_many(space, count, rng).items()}
         for i in range(count):
             data = spec_data({knob: choices[knob][picks[knob][i]] for knob in choices}, "drawn")
             text = json.dumps(data, separators=(",", ":"))
@@ -191,7 +191,7 @@ def parse_alone(cases: Sequence[Case]) -> list[int]:
 def vectorised() -> Contender:
     """Candidates of the default study's space as arrays."""
     space = Space()
-    picks = draw_settings(space, CANDIDATES, np.random.default_rng(SEED))
+    picks = draw_many(space, CANDIDATES, np.random.default_rng(SEED))
     table = tabulate(space)
 
     def count() -> list[int]:

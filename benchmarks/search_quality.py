@@ -30,7 +30,7 @@ from archsearch.errors import ArchsearchError
 from archsearch.report.facts import Absent, read_facts
 from archsearch.report.importance import importance
 from archsearch.space.counting.account import estimate_proportion
-from archsearch.space.settings import complete_setting, spec_of
+from archsearch.space.settings import complete, spec_of
 from archsearch.study.config import Study, load_study
 from archsearch.study.folder import StudyFolder
 
@@ -81,9 +81,7 @@ def read_trials(folder: Path) -> list[Trial]:
 
 def start_hashes(study: Study) -> set[str]:
     """The networks that a study file gives as known to be good."""
-    specs = (
-        spec_of(study.space, complete_setting(study.space, start), "start") for start in study.start
-    )
+    specs = (spec_of(study.space, complete(study.space, start), "start") for start in study.start)
     return {analyze(spec).spec_hash for spec in specs}
 
 

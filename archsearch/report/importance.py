@@ -12,7 +12,7 @@ from archsearch.errors import ArchsearchError
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.records import Row
 from archsearch.search.distributions import distributions
-from archsearch.space.settings import AnySpace, complete_setting, knob_choices
+from archsearch.space.settings import AnySpace, complete, knob_choices
 
 FEWEST = 10
 """Networks that were trained to their end, below which no share is told."""
@@ -68,7 +68,7 @@ def _setting(space: AnySpace, row: Row) -> dict[str, int | str]:
             raise ArchsearchError(f"trial {row.trial} has {part[:80]!r}, which the space has not")
         told[name] = by_text[text]
     try:
-        return complete_setting(space, told)
+        return complete(space, told)
     except KeyError as error:
         raise ArchsearchError(f"trial {row.trial} has no {error.args[0]}") from error
 

@@ -32,7 +32,7 @@ from archsearch.search.storage.single_writer import SingleWriter
 from archsearch.search.trials import ASKED, CLOSING, curves, requeue, taken_hashes
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
-from archsearch.space.settings import complete_setting, judge_setting
+from archsearch.space.settings import complete, judge_setting
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import score
@@ -134,12 +134,8 @@ class _Driver:
         """Say how much of the space is within the limits; refuse a hopeless one."""
         if any(trial.state in _COUNTED for trial in self._trials()):
             return
-        found = account_any(
-            self.config.space,
-            self.config.constraints,
-            start=self.config.start,
-            seed=self.config.seed,
-        )
+        config = self.config
+        found = account_any(config.space, config.constraints, start=config.start, seed=config.seed)
         self.notify(SpaceCounted(found))
         if found.hopeless:
             raise HopelessSpaceError(
@@ -150,7 +146,7 @@ class _Driver:
         """Queue the study's known good settings, once, if they are within the limits."""
         space, free = self.config.space, distributions(self.config.space)
         for i, start in enumerate(self.config.start):
-            knobs = complete_setting(space, start)
+            knobs = complete(space, start)
             verdict, rules = judge_setting(space, knobs, self.config.constraints, "start")
             if verdict is None or rules:
                 raise StudyError(
@@ -279,8 +275,7 @@ class _Driver:
 
     def note_asked(self, trials: int) -> None:
         """Leave what was asked for to whoever looks in from another terminal."""
-        asked = {"trials": trials, "at_a_time": self.executor.capacity}
-        self.study.set_user_attr(ASKED, asked)
+        self.study.set_user_attr(ASKED, {"trials": trials, "at_a_time": self.executor.capacity})
         self._note_finals({})  # those that a crash left are not under way any more
 
     def _note_finals(self, running: Mapping[str, FinalTraining]) -> None:

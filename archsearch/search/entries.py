@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.leaderboard.entry import Entry
 from archsearch.search.trials import FINAL, analyze_trial, final_name, history, is_whole
-from archsearch.space.settings import cell, complete_setting, describe_edits
+from archsearch.space.settings import cell, complete, describe_edits
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
@@ -86,7 +86,7 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "pareto": None,
         "edits": "; ".join(describe_edits(config.space, trial.params)),
-        "knobs": cell(config.space, complete_setting(config.space, trial.params)),
+        "knobs": cell(config.space, complete(config.space, trial.params)),
         "reason": attrs.get("reason", ""),
     }
     return row, score(config.objective, target, epochs, analysis.params)

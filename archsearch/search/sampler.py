@@ -22,13 +22,7 @@ from archsearch.search.trials import taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting, trim_edits
-from archsearch.space.settings import (
-    AnySpace,
-    complete_setting,
-    judge_setting,
-    knob_choices,
-    minimal_edits,
-)
+from archsearch.space.settings import AnySpace, complete, judge_setting, knob_choices, minimal_edits
 from archsearch.study.config import Sampler
 
 DUPLICATE = "duplicate"
@@ -94,7 +88,7 @@ class FeasibleSampler(BaseSampler):
                 for name, distribution in search_space.items():
                     if name not in params:
                         params[name] = sampler.sample_independent(study, trial, name, distribution)
-                knobs = complete_setting(self.space, params)
+                knobs = complete(self.space, params)
             verdict, rules = judge_setting(
                 self.space, knobs, self.constraints, f"trial-{trial.number}"
             )
@@ -102,7 +96,7 @@ class FeasibleSampler(BaseSampler):
                 rules = [DUPLICATE]
             if not rules:
                 if isinstance(self.space, Neighbourhood):
-                    knobs = complete_setting(self.space, minimal_edits(self.space, knobs))
+                    knobs = complete(self.space, minimal_edits(self.space, knobs))
                 return {name: knobs[name] for name in search_space}
             counts.update(rules)
             self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))

@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.search.distributions import distributions
-from archsearch.space.settings import complete_setting, spec_of
+from archsearch.space.settings import complete, spec_of
 from archsearch.study.config import Study
 from archsearch.training.records import Epoch
 
@@ -45,7 +45,7 @@ def history(trial: FrozenTrial) -> list[Epoch]:
 
 def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
     """The network that a trial's parameters stand for."""
-    knobs = complete_setting(config.space, trial.params)
+    knobs = complete(config.space, trial.params)
     return analyze(spec_of(config.space, knobs, f"{config.name}-{trial.number}"))
 
 

@@ -11,7 +11,7 @@ from archsearch.space.edits.knobs import edits_of, knobs_of
 from archsearch.space.edits.layer_knobs import Knob
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.settings import AnySpace, complete_setting, knob_choices
+from archsearch.space.settings import AnySpace, complete, knob_choices
 
 _OF_NETWORK = 0.25
 """Of random edits, the share that is the whole network's: its knobs are few, and change much."""
@@ -43,7 +43,7 @@ def trim_edits(
     names.sort(key=lambda name: edits[name] == keep.get(name))
     for name in names[: max(0, len(edits) - space.max_edits)]:
         del edits[name]
-    return complete_setting(space, edits)
+    return complete(space, edits)
 
 
 def _draw_near(space: Neighbourhood, start: Knobs, rng: np.random.Generator) -> dict[str, Value]:

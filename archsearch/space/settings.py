@@ -42,7 +42,7 @@ def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
     return {name: tuple(knob.choices) for name, knob in knobs_of(of.base).items()}
 
 
-def complete_setting(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
+def complete(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
     """A setting with the knobs that it leaves out: those without a choice, or as the spec is."""
     if isinstance(of, Space):
         return {

@@ -23,7 +23,7 @@ from archsearch.monitor.status import status
 from archsearch.search.driver import search
 from archsearch.search.events import Event, Trained
 from archsearch.space.four_blocks import BlockSpace, Space
-from archsearch.space.settings import complete_setting, knob_choices, spec_of
+from archsearch.space.settings import complete, knob_choices, spec_of
 from archsearch.study.config import Pruner, Sampler, Study, load_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
@@ -419,7 +419,7 @@ def test_a_driver_that_dies_while_it_asks_leaves_a_study_that_goes_on(
     known = optuna.load_study(
         study_name="test", storage=StudyFolder(tmp_path / "before" / "study").storage
     ).trials[int(row["trial"])]
-    config = demo(start=(complete_setting(demo().space, known.params),), finalists=0)
+    config = demo(start=(complete(demo().space, known.params),), finalists=0)
     asked, suggest = 0, optuna.trial.Trial._suggest
 
     def dies(self: optuna.trial.Trial, *args: Any) -> Any:

@@ -27,7 +27,7 @@ from archsearch.space.counting.account import (
     advice,
     estimate_proportion,
 )
-from archsearch.space.counting.lookup import CHUNK, draw_settings, look_up, tabulate
+from archsearch.space.counting.lookup import CHUNK, draw_many, look_up, tabulate
 from archsearch.space.four_blocks import BlockSpace, Knobs, Space, Value, knob_choices, spec_of
 from archsearch.study.config import Study, study_toml
 from tests.conftest import Cli
@@ -68,7 +68,7 @@ def setting(space: Space, picks: dict[str, Any], i: int) -> dict[str, Value]:
 @settings(max_examples=100)
 @given(SPACES, st.integers(0, 1 << 30))
 def test_tables_give_what_the_analyzer_gives(space: Space, seed: int) -> None:
-    picks = draw_settings(space, 4, np.random.default_rng(seed))
+    picks = draw_many(space, 4, np.random.default_rng(seed))
     columns = look_up(tabulate(space), picks)
     for i in range(4):
         totals = analyze(spec_of(setting(space, picks, i), "x")).totals
@@ -80,7 +80,7 @@ def test_tables_give_what_the_analyzer_gives(space: Space, seed: int) -> None:
 
 def test_chunks_make_no_difference() -> None:
     space = Space()
-    picks = draw_settings(space, CHUNK + 3, np.random.default_rng(0))
+    picks = draw_many(space, CHUNK + 3, np.random.default_rng(0))
     whole = look_up(tabulate(space), picks)
     tail = look_up(tabulate(space), {knob: pick[CHUNK - 1 :] for knob, pick in picks.items()})
     np.testing.assert_array_equal(whole.macs[CHUNK - 1 :], tail.macs)

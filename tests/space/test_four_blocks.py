@@ -18,7 +18,7 @@ from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
 from archsearch.search.sampler import FeasibleSampler
 from archsearch.space.four_blocks import BlockSpace, Space, knob_choices, spec_of
-from archsearch.space.settings import complete_setting, judge_setting
+from archsearch.space.settings import complete, judge_setting
 from archsearch.study.config import Sampler, Study, load_study, shipped_studies, study_toml
 
 ALL = {name: st.sampled_from(choices) for name, choices in knob_choices(Space()).items()}
@@ -99,7 +99,7 @@ def proposals(kind: str, count: int, seed: int) -> tuple[list[dict[str, Any]], l
     drawn = []
     for i in range(count):
         trial = study.ask(distributions(study_file.space))
-        knobs = complete_setting(study_file.space, trial.params)
+        knobs = complete(study_file.space, trial.params)
         verdict, rules = judge_setting(study_file.space, knobs, study_file.constraints, "x")
         assert verdict is not None
         assert rules == []
@@ -131,7 +131,7 @@ def test_a_space_with_nothing_new_left_gives_up_and_says_why() -> None:
     def exhaust() -> None:
         for _ in range(17):
             trial = study.ask(distributions(space))
-            analysis = analyze(spec_of(complete_setting(space, trial.params), "x"))
+            analysis = analyze(spec_of(complete(space, trial.params), "x"))
             trial.set_user_attr("spec_hash", analysis.spec_hash)
             study.tell(trial, 0.0)
 

@@ -32,7 +32,7 @@ from archsearch.space.counting.near import account_any
 from archsearch.space.counting.view import accounting_page
 from archsearch.space.edits.knobs import edits_of, knobs_of
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.settings import complete_setting, describe_edits, minimal_edits
+from archsearch.space.settings import complete, describe_edits, minimal_edits
 from archsearch.spec.models import Spec
 from archsearch.study.config import Sampler, Study
 from archsearch.study.folder import StudyFolder
@@ -90,7 +90,7 @@ def check_near(tmp_path: Path, config: Study) -> None:
     assert isinstance(space, Neighbourhood)
     study = optuna.load_study(study_name="test", storage=folder(tmp_path).storage)
     for row in rows(tmp_path):
-        knobs = complete_setting(space, study.trials[int(row["trial"])].params)
+        knobs = complete(space, study.trials[int(row["trial"])].params)
         edits = edits_of(space.base, knobs)
         assert len(edits) <= space.max_edits
         assert minimal_edits(space, edits) == edits

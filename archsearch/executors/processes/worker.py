@@ -9,7 +9,6 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -71,6 +70,9 @@ def _serve(pipe: Connection, config: msg.WorkerConfig, steps: msg.Counter) -> No
     pipe.send(msg.Loading("torch"))
     from archsearch.executors.in_process import train_job
 
+    def warn(text: str) -> None:
+        pipe.send(msg.Warned(text))
+
     trainer, gpus = _opened(pipe, config)
     pipe.send(msg.Ready(trainer.run_of(seed=0), gpus))
     while True:
@@ -82,7 +84,7 @@ def _serve(pipe: Connection, config: msg.WorkerConfig, steps: msg.Counter) -> No
                 raise msg.DroppedError
 
         try:
-            for report in train_job(trainer, job, _warn_through(pipe), on_step):
+            for report in train_job(trainer, job, warn, on_step):
                 pipe.send(report)
         except msg.DroppedError:
             continue
@@ -100,10 +102,6 @@ def _opened(pipe: Connection, config: msg.WorkerConfig) -> tuple[Trainer, int]:
     gpus = torch.cuda.device_count() if any_gpu else 0
     pipe.send(msg.Loading(f"{config.dataset}, which may have to be downloaded or decoded"))
     return Trainer.of(load(config.dataset, config.data), device), gpus
-
-
-def _warn_through(pipe: Connection) -> Callable[[str], None]:
-    return lambda message: pipe.send(msg.Warned(message))
 
 
 class _Inbox:

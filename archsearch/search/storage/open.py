@@ -22,12 +22,7 @@ from archsearch.search.pruner import pruner_of
 from archsearch.search.storage.driver_lock import DriverLock
 from archsearch.search.storage.retry import Retry
 from archsearch.search.storage.single_writer import SingleWriter
-from archsearch.search.storage.url import (
-    STORAGE_VARIABLE,
-    is_postgres,
-    public_url,
-    without_secrets,
-)
+from archsearch.search.storage.url import STORAGE_VARIABLE, is_postgres, public_url, redact
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 
@@ -125,10 +120,9 @@ def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
         while cause.__cause__ is not None:
             cause = cause.__cause__
         kind = type(cause).__name__
-        why = without_secrets(next(iter(str(cause).splitlines()), kind), storage)
+        why = redact(next(iter(str(cause).splitlines()), kind), storage)
         if "no such table" in why or kind == "UndefinedTable":
-            where = f"{folder.path}: its study is not in that database"
-            raise StudyError(f"{where} ({why})") from error
+            raise StudyError(f"{folder.path}: its study is not in that database ({why})") from error
         raise StudyError(
             f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
             "is as it was. Mend this (disk, permissions, --storage), then run the same command"

@@ -14,7 +14,7 @@ from archsearch.common.machine import seconds_from
 from archsearch.errors import StudyError
 from archsearch.search.events import DatabaseAway, DatabaseBack
 from archsearch.search.storage.driver_lock import DriverLock
-from archsearch.search.storage.url import without_secrets
+from archsearch.search.storage.url import redact
 
 PATIENCE_VARIABLE = "ARCHSEARCH_STORAGE_PATIENCE"
 PATIENCE_S = 600.0
@@ -60,7 +60,7 @@ class Retry:
                 why = _why_away(error)
                 if why is None:
                     raise
-                why = without_secrets(why, self.url)
+                why = redact(why, self.url)
                 now = time.monotonic()
                 if began is None:
                     began = now

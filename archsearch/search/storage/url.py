@@ -57,7 +57,7 @@ def is_postgres(url: URL | str) -> bool:
     return make_url(url).drivername == _DRIVER
 
 
-def without_secrets(text: str, url: str) -> str:
+def redact(text: str, url: str) -> str:
     """A message about a database, should it quote its URL or a part of it."""
     whole = make_url(url)
     text = text.replace(url, whole.render_as_string(hide_password=True))

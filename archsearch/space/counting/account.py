@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from archsearch.analysis.constraints import LIMIT_RULES, ActiveRules, Constraints, active_rules
 from archsearch.common.interval import wilson
 from archsearch.space.counting.half_spaces import Halves, TooLargeError, count, halve, quantiles
-from archsearch.space.counting.lookup import Booleans, Columns, draw_settings, look_up, tabulate
+from archsearch.space.counting.lookup import Booleans, Columns, draw_many, look_up, tabulate
 from archsearch.space.four_blocks import BLOCKS, Space, Value, knob_choices
 
 SAMPLES = 400_000
@@ -113,7 +113,7 @@ class Accounting:
 def account(space: Space, constraints: Constraints, *, seed: int = 0) -> Accounting:
     """Size up `space` under `constraints`."""
     table = tabulate(space)
-    picks = draw_settings(space, SAMPLES, np.random.default_rng(seed))
+    picks = draw_many(space, SAMPLES, np.random.default_rng(seed))
     columns = look_up(table, picks)
     rules = active_rules(constraints)
     try:
@@ -202,8 +202,12 @@ def _share(rules: ActiveRules, space: Space, halves: Halves | None, columns: Col
 def _quantiles(figure: str, halves: Halves | None, columns: Columns) -> tuple[int, ...]:
     if halves:
         return quantiles(halves, figure, FRACTIONS)
-    values = np.quantile(getattr(columns, figure), FRACTIONS, method="inverted_cdf")
-    return tuple(int(value) for value in values)
+    return sample_quantiles(getattr(columns, figure))
+
+
+def sample_quantiles(values: NDArray[np.int64]) -> tuple[int, ...]:
+    """Return the quantiles at `FRACTIONS` of (N,) values."""
+    return tuple(map(int, np.quantile(values, FRACTIONS, method="inverted_cdf")))
 
 
 def _settings(space: Space) -> int:

@@ -201,9 +201,7 @@ def _rows(table: Integers, at: Any) -> NDArray[Any]:
     return columns
 
 
-def draw_settings(
-    space: Space, count: int, rng: np.random.Generator
-) -> dict[str, NDArray[np.intp]]:
+def draw_many(space: Space, count: int, rng: np.random.Generator) -> dict[str, NDArray[np.intp]]:
     """`count` settings, each as likely as any other."""
     return {
         knob: rng.integers(len(choices), size=count, dtype=np.intp)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archsearch.analysis.constraints import Constraints, active_rules
 from archsearch.space.counting.account import (
     FIGURES,
-    FRACTIONS,
     Accounting,
     Proportion,
     account,
     estimate_proportion,
+    sample_quantiles,
 )
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
@@ -73,7 +72,7 @@ def _account_near(
         alone={name: share({name}) for name in limits},
         without={name: share(limits.keys() - {name}) for name in limits},
         feasible=share(set(limits)),
-        quantiles=_quantiles(np.array(figures)) if figures else {},
+        quantiles=dict(zip(FIGURES, map(sample_quantiles, np.array(figures).T), strict=False)),
         choices=(),
         choices_of="",
         samples=samples,
@@ -84,12 +83,6 @@ def _samples(space: Neighbourhood) -> int:
     """As many as there is time for."""
     layers = sum(1 for _ in resolve(space.base).nodes())
     return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_LAYERS // layers))
-
-
-def _quantiles(figures: NDArray[np.int64]) -> dict[str, tuple[int, ...]]:
-    """Of (N, 3) figures."""
-    values = np.quantile(figures, FRACTIONS, axis=0, method="inverted_cdf")
-    return {name: tuple(map(int, column)) for name, column in zip(FIGURES, values.T, strict=True)}
 
 
 def _settings(choices: dict[str, tuple[Value, ...]], most: int) -> int:

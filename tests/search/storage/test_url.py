@@ -7,12 +7,7 @@ import os
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.search.storage.url import (
-    STORAGE_VARIABLE,
-    database_url,
-    public_url,
-    without_secrets,
-)
+from archsearch.search.storage.url import STORAGE_VARIABLE, database_url, public_url, redact
 from tests.conftest import Cli
 
 SECRET = "s3cr%2Ft"  # noqa: S105 (of nothing)
@@ -64,7 +59,7 @@ def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.Monkey
 
 def test_messages_lose_what_is_secret() -> None:
     said = f"cannot reach {url()} with password s3cr/t"
-    told = without_secrets(said, url())
+    told = redact(said, url())
     assert told == "cannot reach postgresql+psycopg://me:***@host:5432/studies with password ***"
 
 
