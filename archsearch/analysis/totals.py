@@ -1,8 +1,8 @@
-"""What the limits are about: a network's sums and traits, added up run by run.
+"""What the limits are about: a network's sums and traits, added up segment by segment.
 
-A run is some layers in a row. What it does to a map's receptive field does not depend on where
+A segment is some layers in a row. What it does to a map's receptive field does not depend on where
 it stands, but for the jump of its input: r grows by `growth * jump`, the jump by a factor. So a
-run is measured once and counts wherever the same layers meet a map of the same shape.
+segment is measured once and counts wherever the same layers meet a map of the same shape.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Segment(NamedTuple):
 def totals_of(network: Network) -> Totals:
     """The totals of a whole network."""
     at = network.image
-    runs = []
+    segments = []
     for section in network.sections:
         after = section[-1].after if section else at
-        runs.append(measure(section, at, after))
+        segments.append(measure(section, at, after))
         at = after
-    return add_up(runs)
+    return add_up(segments)
 
 
 def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
@@ -115,8 +115,8 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
     )
 
 
-def concatenated(runs: Iterable[Segment]) -> Segment:
-    """Runs in a row as one."""
+def concatenated(segments: Iterable[Segment]) -> Segment:
+    """Join segments in a row into one."""
     params = macs = growth_h = growth_w = 0
     jump_h = jump_w = 1
     gate_h = gate_w = None
@@ -125,7 +125,7 @@ def concatenated(runs: Iterable[Segment]) -> Segment:
     for (
         more_params, more_macs, factor_h, factor_w, more_h, more_w, to_gate_h, to_gate_w,
         has_conv, has_dilated, has_pool, has_separable, opens, closes, is_clear,
-    ) in runs:  # fmt: skip
+    ) in segments:  # fmt: skip
         params += more_params
         macs += more_macs
         if gate_h is None and to_gate_h is not None and to_gate_w is not None:

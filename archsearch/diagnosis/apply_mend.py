@@ -13,7 +13,7 @@ from archsearch.training.recipe import Recipe
 
 
 def describe_edit(base: object, edit: Edit) -> str:
-    """An edit in words: each field that changes, before and after."""
+    """Describe an edit: each field that changes, before and after."""
     parts: dict[str, list[str]] = {}
     for place, fields in edit.items():
         before = base if not place else layer_at(base, place)
@@ -54,7 +54,7 @@ def _shown(value: object) -> str:
 
 
 def apply_edit(spec: s.Spec, edit: Edit) -> s.Spec:
-    """A spec with layers changed.
+    """Apply an edit to the layers of a spec.
 
     Raises:
         InputError: it cannot be written down.

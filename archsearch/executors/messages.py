@@ -13,7 +13,7 @@ from archsearch.training.records import Run
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What workers train on, and where.
+    """The data set, device and precision that workers train with.
 
     Attributes:
         data: the folder of CIFAR-10, or None: see `data.load`.

@@ -28,7 +28,7 @@ from archsearch.training.records import Epoch, write_history
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that was not as it must be.
+    """Something wrong in a study folder, which doctor may have fixed.
 
     Attributes:
         mended: whether it is now; otherwise `message` says what to do. None: nothing is needed.

@@ -38,7 +38,7 @@ def element(tag: str, *children: str, **attributes: str | None) -> Html:
 
 
 def join_html(parts: Iterable[str]) -> Html:
-    """Parts one after the other; those that are no `Html` are escaped."""
+    """Join parts; those that are not `Html` are escaped."""
     return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
 
 

@@ -26,7 +26,7 @@ def plural(count: int, word: str) -> str:
 
 
 def and_list(parts: Sequence[str]) -> str:
-    """A list in a sentence.
+    """Join words as in a sentence.
 
     >>> joined(["a", "b", "c"])
     'a, b and c'

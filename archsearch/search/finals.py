@@ -72,7 +72,7 @@ class FinalTraining:
 def final_trainings(
     study: optuna.Study, config: Study, folder: StudyFolder, board: list[Entry]
 ) -> Iterator[FinalTraining]:
-    """What is left to train once the trials are done.
+    """Yield what is left to train once the trials are done.
 
     Args:
         study: the database.

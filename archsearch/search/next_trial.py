@@ -20,7 +20,7 @@ _KEEP_NOTHING = ("tpe", "random")
 
 
 def create_next_trial(study: optuna.Study, config: Study) -> tuple[Trial, Analysis]:
-    """The next trial: one that waits in the queue, or else a new proposal.
+    """Create the next trial: one that waits in the queue, otherwise a new proposal.
 
     Raises:
         HopelessSpaceError: there is no network left that is new and within the limits.

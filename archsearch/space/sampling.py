@@ -20,7 +20,7 @@ _OF_NETWORK = 0.25
 def draw_setting(
     space: AnySpace, starts: Sequence[Knobs], rng: np.random.Generator
 ) -> dict[str, Value]:
-    """A setting; in a neighbourhood a few edits away from one of `starts`, or from the spec."""
+    """Draw a setting; in a neighbourhood a few edits from one of `starts` or from the spec."""
     if isinstance(space, Neighbourhood):
         return _draw_near(space, starts[int(rng.integers(len(starts)))] if starts else {}, rng)
     choices = knob_choices(space)
@@ -30,7 +30,7 @@ def draw_setting(
 def trim_edits(
     space: Neighbourhood, knobs: Knobs, rng: np.random.Generator, keep: Knobs
 ) -> dict[str, Value]:
-    """A setting with at most the edits allowed: of too many, some go back to what the spec has.
+    """Undo edits of a setting, chosen at random, until there are no more than allowed.
 
     Args:
         space: the neighbourhood.

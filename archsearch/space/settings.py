@@ -43,7 +43,7 @@ def knob_choices(of: AnySpace) -> dict[str, tuple[Value, ...]]:
 
 
 def complete(of: AnySpace, knobs: Knobs) -> dict[str, Value]:
-    """A setting with the knobs that it leaves out: those without a choice, or as the spec is."""
+    """Complete a setting with the knobs that it leaves out: the only choice, or the spec's."""
     if isinstance(of, Space):
         return {
             name: choices[0] if len(choices) == 1 else knobs[name]
@@ -75,7 +75,7 @@ def judge_setting(
 
 
 def describe_edits(of: AnySpace, knobs: Knobs) -> list[str]:
-    """The edits of a setting in words; none where the space is no spec's neighbourhood."""
+    """Describe the edits of a setting; none if the space is not a spec's neighbourhood."""
     if isinstance(of, Space):
         return []
     every = knobs_of(of.base)
@@ -89,7 +89,7 @@ def cell(of: AnySpace, knobs: Knobs) -> str:
 
 
 def minimal_edits(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:
-    """The edits of a setting without those that change nothing, beside the rest or at all.
+    """Return the edits of a setting without those that change nothing.
 
     What they are held against is the network, and what limits look at, which knows of blocks.
 

@@ -17,7 +17,7 @@ Notes = dict[str, list[str]]
 
 
 def note_lines(notes: Notes) -> tuple[str, ...]:
-    """Notes as sentences, each with its first places."""
+    """Return notes as sentences, each with its first places."""
     return tuple(f"{text}: {listed(paths)}" for text, paths in notes.items())
 
 

@@ -114,7 +114,7 @@ class WorkerPool:
         """Wait for a report; watch the workers meanwhile.
 
         Raises:
-            ArchsearchError: a worker found what no other network or worker would mend.
+            ArchsearchError: no other network or worker would fix what a worker found.
         """
         while not self._waiting:
             self._listen()

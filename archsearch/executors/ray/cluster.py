@@ -26,7 +26,7 @@ _HEAD_FAILURES = 9
 
 @dataclass(frozen=True, slots=True)
 class TrialResources:
-    """What one trial has of the cluster.
+    """The resources of the cluster that one trial gets.
 
     Attributes:
         gpus: a fraction lets several trials share one; None: one, where the cluster has any.
@@ -37,7 +37,7 @@ class TrialResources:
 
 
 def concurrent_trials(nodes: list[dict[str, float]], cpus: float, gpus: float) -> int:
-    """How many trials the cluster trains at a time.
+    """Return how many trials the cluster can train at a time.
 
     Raises:
         ArchsearchError: a trial has nothing of it.
@@ -55,7 +55,7 @@ def concurrent_trials(nodes: list[dict[str, float]], cpus: float, gpus: float) -
 def gpus_per_trial(
     resources: TrialResources, config: WorkerConfig, nodes: list[dict[str, float]]
 ) -> float:
-    """What a trial has of a GPU: as asked, or else one where nodes have any and may use them."""
+    """Return how many GPUs a trial gets: as requested, otherwise one if any node has GPUs."""
     if resources.gpus is not None:
         return resources.gpus
     cpu = config.device == "cpu"
@@ -63,7 +63,7 @@ def gpus_per_trial(
 
 
 def connect(address: str) -> Any:
-    """Ray, in the cluster at `address`.
+    """Connect to the Ray cluster at `address`, and return the module.
 
     Raises:
         ArchsearchError: Ray is not installed, or there is no such cluster.
@@ -170,7 +170,7 @@ def _our_signals() -> Iterator[None]:
 
 
 def actor_class(cpus: float, gpus: float) -> Any:
-    """The class of Ray's actors, of which two methods answer while another one trains."""
+    """Return the class of Ray actors, two of whose methods answer while another one trains."""
     import ray
 
     from archsearch.executors.ray.actor import RayWorker

@@ -156,7 +156,7 @@ class RayExecutor:
         """Wait for a report, or for another slot to open.
 
         Raises:
-            ArchsearchError: a slot found what no other network or slot would mend.
+            ArchsearchError: no other network or slot would fix what a slot found.
         """
         while True:
             try:

@@ -148,7 +148,7 @@ class Slot:
 
 
 def write_files(job: Job, found: dict[str, bytes]) -> None:
-    """Into the job's folder, the checkpoint first: what is told must be there to go on from.
+    """Write into the job's folder, the checkpoint first: what is told must be there to go on from.
 
     Raises:
         ArchsearchError: it cannot be written, or is nothing that a run leaves.

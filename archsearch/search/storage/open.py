@@ -52,7 +52,7 @@ def open_for_writing(
 
 
 def check_storage(folder: StudyFolder, storage: str | None) -> None:
-    """Do not begin anew in the folder's own database what was searched in another.
+    """Refuse to search again in the folder's own database what was searched in another.
 
     Raises:
         StudyError: no `storage` is given, and there is one.
@@ -66,13 +66,13 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
 
 
 def record_storage(folder: StudyFolder, storage: str) -> None:
-    """Say in the folder where its study is kept, if that is another place."""
+    """Record in the folder where its study is kept, if that is another place."""
     if storage != folder.storage:
         atomic_files.write_text(folder.elsewhere, f"{public_url(storage)}\n")
 
 
 def open_for_reading(storage: str) -> RDBStorage:
-    """A database for who only looks in: nobody is kept out, and no connection stays open."""
+    """Open a database to look into it: nobody is kept out, and no connection stays open."""
     return RDBStorage(storage, {"poolclass": NullPool}, skip_table_creation=True)
 
 
@@ -103,7 +103,7 @@ def open_study(
 
 @contextmanager
 def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
-    """Tell what the database complains of, and no password.
+    """Report the database's errors, without its password.
 
     Raises:
         StudyError: instead of SQLAlchemy's and Optuna's errors.

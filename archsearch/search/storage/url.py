@@ -58,7 +58,7 @@ def is_postgres(url: URL | str) -> bool:
 
 
 def redact(text: str, url: str) -> str:
-    """A message about a database, should it quote its URL or a part of it."""
+    """Remove a database's secrets from a message that may quote its URL."""
     whole = make_url(url)
     text = text.replace(url, whole.render_as_string(hide_password=True))
     for secret in _secrets(whole):
@@ -67,7 +67,7 @@ def redact(text: str, url: str) -> str:
 
 
 def public_url(url: str) -> str:
-    """A database's URL without its secrets, for others to read."""
+    """Return a database's URL without its secrets, for others to read."""
     whole = make_url(url).difference_update_query(_SECRET_KEYS)
     return whole._replace(password=None).render_as_string()
 

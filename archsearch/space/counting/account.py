@@ -31,7 +31,7 @@ _DROPS_TOLD = 3
 
 @dataclass(frozen=True, slots=True)
 class Proportion:
-    """A part of some settings.
+    """A proportion of some settings, with its interval.
 
     Attributes:
         fraction: of all.
@@ -184,7 +184,7 @@ def keeps(columns: Columns, rules: ActiveRules) -> Booleans:
 
 
 def estimate_proportion(hits: int, samples: int) -> Proportion:
-    """A share from a sample; its 95% interval (Wilson) ends where nothing or all was hit."""
+    """Estimate a proportion from a sample, with its 95% interval (Wilson)."""
     low, high = wilson(hits, samples)
     return Proportion(hits / samples, low if hits else 0.0, high if hits < samples else 1.0)
 

@@ -202,7 +202,7 @@ def _rows(table: Integers, at: Any) -> NDArray[Any]:
 
 
 def draw_many(space: Space, count: int, rng: np.random.Generator) -> dict[str, NDArray[np.intp]]:
-    """`count` settings, each as likely as any other."""
+    """Draw `count` settings, each as likely as any other."""
     return {
         knob: rng.integers(len(choices), size=count, dtype=np.intp)
         for knob, choices in knob_choices(space).items()

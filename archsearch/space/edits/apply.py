@@ -36,7 +36,7 @@ class Changes:
 
 
 def apply_changes(spec: s.Spec, name: str, changes: Changes) -> s.Spec:
-    """`spec` with `changes`, called `name`.
+    """Apply `changes` to `spec`, and call it `name`.
 
     Raises:
         InputError: a record of it cannot be: a block without layers, a width out of range.
