@@ -209,10 +209,11 @@ def _window_cells(row: LayerRow) -> Iterator[str]:
     yield axes_text(window.kernel_size)
     yield axes_text(window.stride)
     if isinstance(window, Conv2d):
-        sides = [
-            before if before == after else f"{before}+{after}" for before, after in window.padding
-        ]
-        yield str(sides[0]) if sides[0] == sides[1] else f"{sides[0]}x{sides[1]}"
+        top, left = (
+            str(before) if before == after else f"{before}+{after}"
+            for before, after in window.padding
+        )
+        yield axes_text((top, left))
         yield axes_text(window.dilation)
         yield str(window.groups)
     else:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from archsearch.errors import one_line
 from archsearch.spec import models as s
+from archsearch.spec.formatting import shape_text
 
 _INSERTED, _OTHER_OP, _DIFFERENT, _A_FIELD = 1.0, 1.7, 0.5, 0.1
 """What steps of an alignment cost: a layer that one list has more; another kind in its place; the
@@ -41,7 +42,7 @@ def differences(first: s.Spec, second: s.Spec) -> list[Change]:
     changes = [
         Change(what, a, b)
         for what, a, b in (
-            ("input", _image(first.input), _image(second.input)),
+            ("input", shape_text(first.input.shape), shape_text(second.input.shape)),
             ("classes", str(first.classes), str(second.classes)),
         )
         if a != b
@@ -156,10 +157,6 @@ def _apart(first: s.Layer, second: s.Layer) -> float:
     return min(_DIFFERENT + _A_FIELD * (fields + layers), _OTHER_OP)
 
 
-def _image(image: s.Input) -> str:
-    return f"{image.channels}x{image.height}x{image.width}"
-
-
 def _value(value: object) -> str:
     match value:
         case None:
@@ -167,6 +164,6 @@ def _value(value: object) -> str:
         case bool():
             return str(value).lower()
         case tuple():
-            return "x".join(map(str, value))
+            return shape_text(value)
         case _:
             return str(value)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from archsearch.spec.network import FeatureMap
-from archsearch.spec.ops import Conv2d, Pair, Pool2d, extent
+from archsearch.spec.ops import Conv2d, Pool2d, extent
 from archsearch.spec.receptive_field import Axis
 
 
-def shape_text(shape: tuple[int, ...]) -> str:
+def shape_text(shape: Iterable[object]) -> str:
     """A map's shape.
 
     >>> shape_text((64, 16, 16))
@@ -18,13 +19,21 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def axes_text(pair: Pair) -> str:
+Figure = TypeVar("Figure", int, str)
+
+
+def axes(pair: tuple[Figure, Figure]) -> Figure | str:
+    """A (height, width) as a cell: one figure where both agree."""
+    return pair[0] if pair[0] == pair[1] else shape_text(pair)
+
+
+def axes_text(pair: tuple[Figure, Figure]) -> str:
     """One figure where both axes agree.
 
     >>> axes_text((3, 3)), axes_text((3, 5))
     ('3', '3x5')
     """
-    return str(pair[0]) if pair[0] == pair[1] else shape_text(pair)
+    return str(axes(pair))
 
 
 def receptive_field_step(
@@ -59,11 +68,6 @@ def _step(window: Conv2d | Pool2d | None, axis: int, before: Axis, after: Axis) 
         span = extent(kernel, window.dilation[axis])
         note = f"  ({kernel}x dilated by {window.dilation[axis]} spans {span})"
     return f"{before.rf} + ({span} - 1) * {before.jump} = {after.rf}{note}"
-
-
-def axes(pair: tuple[int, int]) -> int | str:
-    """A (height, width) as a cell: one number where both agree."""
-    return pair[0] if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
 Number = TypeVar("Number", int, float)

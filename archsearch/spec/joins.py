@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from archsearch.errors import Problem
+from archsearch.spec.formatting import shape_text
 from archsearch.spec.network import FeatureMap
 from archsearch.spec.receptive_field import Axis
 
@@ -16,7 +17,7 @@ def join_problems(place: str, merge: Merge, ends: Sequence[FeatureMap]) -> Itera
     """What keeps the branches' ends from being joined."""
     rules: list[tuple[str, str, list[object]]] = [
         ("flat", "all be maps or all be vectors", [end.flat for end in ends]),
-        ("size", "have maps of one size", ["x".join(map(str, end.size)) for end in ends]),
+        ("size", "have maps of one size", [shape_text(end.size) for end in ends]),
     ]
     if merge == "add":
         rules.append(("channels", "have equal channels", [end.channels for end in ends]))

@@ -219,6 +219,11 @@ class Input(Frozen):
     height: Size = 32
     width: Size = 32
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
 
 class Spec(Frozen):
     """A candidate network."""
@@ -229,3 +234,8 @@ class Spec(Frozen):
     classes: Annotated[int, Field(strict=True, ge=2, le=MAX_CHANNELS)] = 10
     blocks: Annotated[tuple[Block, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
     output: Output
+
+
+def spec_text(spec: Spec) -> str:
+    """Return a spec as a spec file, with the fields that its author (or the search) wrote."""
+    return spec.model_dump_json(indent=2, exclude_unset=True) + "\n"

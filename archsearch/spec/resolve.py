@@ -187,8 +187,8 @@ class _Resolver:
             self.problem(
                 f"{trail.place}.padding",
                 "pool-padding",
-                "must be at most half the kernel, "
-                f"got {shape_text(padding)} for {shape_text(kernel)}",
+                f"must be at most half the kernel, got {shape_text(padding)} for "
+                f"{shape_text(kernel)}",
             )
         kind: Literal["max", "avg"] = "max" if isinstance(layer, s.MaxPool) else "avg"
         op = ops.Pool2d(kind, kernel, stride, padding)

@@ -69,7 +69,7 @@ def check(
 def _traces_alike(traced: Traced, network: Network) -> bool:
     """Whether the module still does what it did when it was traced."""
     module, image = traced.root.get_submodule("net").float(), network.spec.input
-    again = trace(module, (image.channels, image.height, image.width), network.spec.name)
+    again = trace(module, image.shape, network.spec.name)
     return str(again.graph) == str(traced.graph)
 
 

@@ -110,8 +110,10 @@ def _convolution_choices(
     """By kind of edit, its choices and which of them the layer has."""
     # Of a 1x1 kernel, dilation and being separable change little; but another edit may widen it.
     found: dict[str, tuple[Choices, Value]] = {
-        "kernel": _numbers(layer.kernel_size, _kernels(layer), _cross),
-        "dilation": _numbers(layer.dilation, (1, 2), lambda d: f"dilation {_text(d)}"),
+        "kernel": _numbers(layer.kernel_size, _kernels(layer), lambda k: shape_text(ops.pair(k))),
+        "dilation": _numbers(
+            layer.dilation, (1, 2), lambda d: f"dilation {axes_text(ops.pair(d))}"
+        ),
     }
     if isinstance(layer, s.DepthwiseSeparable) or layer.groups == 1:
         found["op"] = {op: op for op in ("conv", "depthwise_separable")}, layer.op
@@ -137,7 +139,7 @@ def _numbers(
     """Usual choices beside what there is, which may be a pair."""
     height, width = ops.pair(as_is)
     if height != width:
-        text = _text(as_is)
+        text = axes_text(ops.pair(as_is))
         return {text: words(as_is), **{value: words(value) for value in usual}}, text
     return {value: words(value) for value in sorted({height, *usual})}, height
 
@@ -154,34 +156,26 @@ def _other_padding(layer: Convolution) -> str | None:
     pointwise = ops.pair(getattr(layer, "pointwise_padding", 0))
     if ops.conv_padding(layer.padding, kernel, dilation) == same and pointwise == (0, 0):
         return None
-    told = layer.padding if isinstance(layer.padding, str) else _text(layer.padding)
-    return told if pointwise == (0, 0) else f"{told}, pointwise {_text(pointwise)}"
+    told = layer.padding if isinstance(layer.padding, str) else axes_text(ops.pair(layer.padding))
+    return told if pointwise == (0, 0) else f"{told}, pointwise {axes_text(ops.pair(pointwise))}"
 
 
 def _downsampling(layer: Convolution) -> tuple[Choices, Value]:
-    kernel = _cross(layer.kernel_size)
+    kernel = shape_text(ops.pair(layer.kernel_size))
     strided = max(ops.pair(layer.stride)) > 1
     stride: s.SizePair = layer.stride if strided else 2
     wide = layer.model_copy(update={"stride": stride})
     enough = all(
         k >= at for k, at in zip(ops.pair(layer.kernel_size), ops.pair(stride), strict=True)
     )
-    kept = kernel if enough else _cross(strided_kernel(wide))
+    kept = kernel if enough else shape_text(ops.pair(strided_kernel(wide)))
     choices: Choices = {
         "none": f"{kernel} stride 1",
-        "stride": f"{kept} stride {_text(stride)}",
-        "max_pool": f"{kernel} stride 1, max pool {_cross(stride)}",
+        "stride": f"{kept} stride {axes_text(ops.pair(stride))}",
+        "max_pool": f"{kernel} stride 1, max pool {shape_text(ops.pair(stride))}",
     }
     if not strided:
         return choices, "none"
     if enough:
         return choices, "stride"
-    return {"skip": f"{kernel} stride {_text(stride)}", **choices}, "skip"
-
-
-def _text(value: s.SizePair) -> str:
-    return axes_text(ops.pair(value))
-
-
-def _cross(value: s.SizePair) -> str:
-    return shape_text(ops.pair(value))
+    return {"skip": f"{kernel} stride {axes_text(ops.pair(stride))}", **choices}, "skip"
