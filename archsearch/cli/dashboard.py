@@ -30,7 +30,7 @@ def dashboard(
 
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.errors import ArchsearchError, StudyError
-    from archsearch.monitor.status import read_study
+    from archsearch.monitor.status import study_in
     from archsearch.search.storage.open import check_storage
     from archsearch.search.storage.url import database_url
     from archsearch.study.folder import StudyFolder
@@ -40,10 +40,10 @@ def dashboard(
             "the dashboard needs optuna-dashboard: pip install 'archsearch[dashboard]'"
         )
     study = StudyFolder(folder)
-    config = read_study(study)
+    config = study_in(study)
     url = database_url(storage)
     check_storage(study, url)
-    if url is None and not (folder / "study.db").is_file():
+    if url is None and not study.database.is_file():
         raise StudyError(
             f"{folder}: has no study.db: give --storage if the search had one, or see what it "
             f"found with archsearch leaderboard {folder}"

@@ -136,18 +136,20 @@ def _write(folder: Path, mended: _Mended) -> None:
     """
     from archsearch.common import atomic_files
     from archsearch.errors import ArchsearchError, one_line
+    from archsearch.spec.models import spec_text
+    from archsearch.training.run_paths import RunPaths
 
-    texts = {"spec.json": mended.spec.model_dump_json(indent=2, exclude_unset=True)}
+    paths = RunPaths(folder)
+    texts = {paths.spec: spec_text(mended.spec)}
     if mended.recipe:
-        texts["recipe.json"] = mended.recipe.model_dump_json(indent=2, exclude_defaults=True)
-    taken = [name for name in texts if (folder / name).exists()]
-    if taken:
+        texts[paths.recipe] = mended.recipe.model_dump_json(indent=2, exclude_defaults=True) + "\n"
+    if taken := [path.name for path in texts if path.exists()]:
         raise ArchsearchError(
             f"--fix {one_line(str(folder))}: holds {' and '.join(taken)} already; "
             "give another folder"
         )
-    for name, text in texts.items():
-        atomic_files.write_text(folder / name, text + "\n")
+    for path, text in texts.items():
+        atomic_files.write_text(path, text)
 
 
 def _tell(folder: Path, mended: _Mended) -> None:

@@ -49,10 +49,10 @@ def evaluate(
     Writes JSON, CSV and (with matplotlib) PNG files. The precision is that of the training.
     Exit status: 0 the target is reached, 1 it is not, 2 bad input, 130 interrupted.
     """
-    import json
-
     from archsearch.training.evaluation import view
     from archsearch.training.evaluation.run_folder import read
+    from archsearch.training.records import record_json
+    from archsearch.training.run_paths import RunPaths
 
     found = read(run)
     if split is Split.holdout:
@@ -62,14 +62,15 @@ def evaluate(
     images = trainer.dataset.test if split is Split.test else trainer.held_out
     report = _report(found, trainer, images, split)
 
-    folder = out or run / ("evaluation" if split is Split.test else "evaluation-holdout")
+    paths = RunPaths(run)
+    folder = out or (paths.evaluation if split is Split.test else paths.holdout_evaluation)
     written = (
         *view.write_files(folder, report),
         *view.write_pixels(folder, report, images.pixels.numpy()),
         *_draw(folder, report, images),
     )
     if output is TableOrJson.json:
-        sys.stdout.write(json.dumps(view.data(report), indent=2) + "\n")
+        sys.stdout.write(record_json(view.record(report)))
     else:
         show(view.page(report, folder, written))
     if split is Split.test:

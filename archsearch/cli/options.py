@@ -67,9 +67,10 @@ def open_trainer(
         ArchsearchError: either cannot be had.
     """
     from archsearch.training import device as devices
-    from archsearch.training import images as datasets
+    from archsearch.training import images
+    from archsearch.training.datasets import DatasetName
     from archsearch.training.trainer import Trainer
 
     chosen = devices.choose(device, precision.value if precision else None)
-    name: datasets.DatasetName = "shapes" if dataset == "shapes" else "cifar10"
-    return Trainer.of(datasets.load(name, data), chosen)
+    name: DatasetName = "shapes" if dataset == "shapes" else "cifar10"
+    return Trainer.of(images.load(name, data), chosen)

@@ -10,10 +10,11 @@ import typer
 
 from archsearch.cli.options import DataOption, Dataset, DeviceOption, PrecisionOption, open_trainer
 from archsearch.errors import one_line
+from archsearch.training.datasets import DATASETS
 
 if TYPE_CHECKING:
     from archsearch.training.job import Job
-    from archsearch.training.records import Epoch
+    from archsearch.training.records import Epoch, Result
     from archsearch.training.trainer import Trainer
 
 
@@ -88,16 +89,13 @@ def train(
 
 
 def _train(trainer: Trainer, job: Job) -> int:
-    import json
-    from dataclasses import asdict
-
-    from archsearch.common.atomic_files import write_text
     from archsearch.training.progress import train_progress
-    from archsearch.training.records import Epoch
+    from archsearch.training.records import Epoch, Result, write_record
+    from archsearch.training.run_paths import RunPaths
 
     run = trainer.run_of(job.seed)
     history: list[Epoch] = []
-    test_acc = None
+    test_acc = 0.0
 
     def warn(message: str) -> None:
         sys.stderr.write(f"note: {message}\n")
@@ -118,29 +116,28 @@ def _train(trainer: Trainer, job: Job) -> int:
         )
         return 130
     target = job.recipe.target_accuracy
-    reached = target is None or (test_acc is not None and test_acc >= target)
-    result = {
-        "test_acc": test_acc,
-        "val_acc": history[-1].val_acc,
-        "epochs": len(history),
-        "train_seconds": round(sum(epoch.train_seconds for epoch in history), 2),
-        "target_accuracy": target,
-        "reached_target": reached,
-        "full": job.final,
-        "spec_hash": job.spec_hash,
-        **asdict(run),
-    }
-    write_text(job.folder / "result.json", json.dumps(result, indent=2) + "\n")
+    result = Result(
+        test_acc=test_acc,
+        val_acc=history[-1].val_acc,
+        epochs=len(history),
+        train_seconds=round(sum(epoch.train_seconds for epoch in history), 2),
+        target_accuracy=target,
+        reached_target=target is None or test_acc >= target,
+        full=job.final,
+        spec_hash=job.spec_hash,
+        **run.model_dump(),
+    )
+    write_record(RunPaths(job.folder).result, result)
     sys.stdout.write(_summary(result, job.folder))
-    return 0 if reached else 1
+    return 0 if result.reached_target else 1
 
 
-def _summary(result: dict[str, object], folder: Path) -> str:
-    lines = [f"test accuracy {float(str(result['test_acc'])):.2%} (single view, last epoch)"]
-    if result["val_acc"] is not None:
-        lines.append(f"hold-out {float(str(result['val_acc'])):.2%}")
-    lines.append(f"{result['epochs']} epochs, {result['train_seconds']} s of training")
-    lines.append(f"{result['device']}, {result['precision']}, seed {result['seed']}")
-    if result["dataset"] == "shapes":
+def _summary(result: Result, folder: Path) -> str:
+    lines = [f"test accuracy {result.test_acc:.2%} (single view, last epoch)"]
+    if result.val_acc is not None:
+        lines.append(f"hold-out {result.val_acc:.2%}")
+    lines.append(f"{result.epochs} epochs, {result.train_seconds} s of training")
+    lines.append(f"{result.device}, {result.precision}, seed {result.seed}")
+    if DATASETS[result.dataset].generated:
         lines.append("shapes is a generated data set: this says nothing of CIFAR-10")
     return "\n".join(lines) + f"\nin {folder}\n"

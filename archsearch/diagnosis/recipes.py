@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archsearch.diagnosis.findings import Finding
+from archsearch.training.datasets import DATASETS
 from archsearch.training.recipe import Plateau, Recipe, learning_rate
 from archsearch.training.recipe_files import shipped
 
-TRAIN_IMAGES = 50_000
-"""CIFAR-10's."""
+TRAIN_IMAGES = DATASETS["cifar10"].train
 FEW_STEPS = {"sgd": 100.0, "adam": 0.3, "adamw": 0.3, "muon": 100.0}
 """By optimizer, the sum of learning rates over all steps (each divided by 1 - momentum, but for
 Adam's, which scales its steps itself) below which weights cannot get far."""

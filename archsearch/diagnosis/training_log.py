@@ -11,6 +11,7 @@ from typing import NamedTuple
 from archsearch.common import csv_files
 from archsearch.diagnosis.findings import Finding
 from archsearch.errors import InputError, Problem, shown
+from archsearch.training.datasets import CLASSES, DATASETS
 
 MAX_EPOCHS = 100_000
 GAP = 0.10
@@ -23,9 +24,7 @@ OF_CHANCE = 0.02
 """Accuracy above guessing that is still guessing."""
 DECAYED = 0.1
 """Of the peak learning rate, at the end."""
-CIFAR10_CLASSES = 10
-TRAIN_IMAGES = 50_000
-"""CIFAR-10's."""
+TRAIN_IMAGES = DATASETS["cifar10"].train
 _NUMBER = re.compile(
     r"[-+]?(\d{1,18}\.?\d{0,18}|\.\d{1,18})([eE][-+]?\d{1,2})?%?|nan|[-+]?inf", re.ASCII
 )
@@ -104,7 +103,7 @@ def history_findings(history: Sequence[Logged], classes: int) -> Iterator[Findin
     """Everything that a log says."""
     scored = [(each.epoch, each.scored_acc) for each in history if each.scored_acc is not None]
     yield from _diverged(history, scored, classes)
-    if classes == CIFAR10_CLASSES:
+    if classes == CLASSES:
         yield from _scored_on_training(scored)
     yield from _fit(history)
     yield from _plateau(scored)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from archsearch.common import atomic_files
 from archsearch.errors import CheckpointError, TrainingError
 from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, JobReport
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
+from archsearch.training.run_paths import RunPaths
 from archsearch.training.trainer import Trainer
 
 
@@ -37,7 +37,7 @@ def train_job(
     except CheckpointError as error:
         # Losing this job's epochs beats losing the search; what is there is kept aside.
         warn(f"{error}. It is set aside and the trial starts over")
-        _set_aside(job.folder / "checkpoint.pt")
+        _set_aside(RunPaths(job.folder))
         yield from train_job(trainer, job, warn, on_step)
     except TrainingError as error:
         yield JobFailed(job.key, str(error))
@@ -76,8 +76,8 @@ class InProcessExecutor:
         return report
 
 
-def _set_aside(path: Path) -> None:
+def _set_aside(paths: RunPaths) -> None:
     try:
-        shutil.move(path, path.with_suffix(".corrupt"))
+        shutil.move(paths.checkpoint, paths.damaged_checkpoint)
     except OSError as error:
-        raise atomic_files.unwritable(path, error) from error
+        raise atomic_files.unwritable(paths.checkpoint, error) from error

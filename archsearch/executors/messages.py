@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from archsearch.errors import ArchsearchError
 from archsearch.executors.protocol import JobReport
+from archsearch.training.datasets import DatasetName
 from archsearch.training.records import Run
 
 
@@ -21,7 +22,7 @@ class WorkerConfig:
         precision: of forward passes; None: the faster one.
     """
 
-    dataset: Literal["cifar10", "shapes"]
+    dataset: DatasetName
     data: Path | None
     device: str | None
     precision: Literal["fp32", "bf16"] | None

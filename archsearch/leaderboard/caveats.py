@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError
 from archsearch.leaderboard.reader import STUDY, Board, Row
-from archsearch.study.config import Study
+from archsearch.study.config import read_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
 
@@ -67,8 +66,7 @@ def _time(shown: Mapping[str, list[Row]]) -> Iterable[str]:
 def _recipe(folder: StudyFolder) -> Recipe | None:
     """What the study ranks by; None where its study file is gone or cannot be read."""
     try:
-        path = folder.study
-        return from_toml(Study, read_text(str(path)), str(path)).recipe if path.is_file() else None
+        return read_study(folder.study).recipe if folder.study.is_file() else None
     except ArchsearchError:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,8 +16,11 @@ from archsearch.leaderboard.reader import STUDY, Board, Cell, Row
 from archsearch.spec.diff import Change, differences
 from archsearch.spec.formatting import axes
 from archsearch.spec.models import Spec
+from archsearch.training.datasets import DATASETS
 
-IMAGES = {"cifar10": (5_000, 10_000), "shapes": (500, 1_000)}
+IMAGES: Mapping[str, tuple[int, int]] = {
+    name: (each.held_out, each.test) for name, each in DATASETS.items()
+}
 """How many images a data set's hold-out and its test have."""
 NOISE = 1.96
 """Standard errors, within which a difference is told as noise: 95% of those between equals."""

@@ -95,7 +95,7 @@ def read_only(folder: StudyFolder, storage: str | None) -> RDBStorage:
     """
     url = make_url(storage) if storage else None
     if url is None:
-        return _sqlite(folder.path / "study.db")
+        return _sqlite(folder.database)
     if url.get_backend_name() == "sqlite" and url.database:
         return _sqlite(Path(url.database))
     options: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -18,12 +18,13 @@ from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, leaderboard_text, write_leaderboard
 from archsearch.search.entries import leaderboard
 from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
-from archsearch.search.trials import analyze_trial, is_whole
-from archsearch.spec.models import Spec
-from archsearch.study.config import Study, study_toml
+from archsearch.search.trials import SPEC_HASH, STUDY_FILE, analyze_trial, history, is_whole
+from archsearch.spec.models import Spec, spec_text
+from archsearch.study.config import Study, read_study, study_toml
 from archsearch.study.folder import StudyFolder
 from archsearch.training import checkpoint
-from archsearch.training.records import Epoch, write_history
+from archsearch.training.records import Epoch, read_history, write_history
+from archsearch.training.run_paths import RunPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Fault]:
             work there.
         ArchsearchError: something cannot be read or written.
     """
-    if not folder.study.exists() and not (folder.path / "study.db").exists():
+    if not folder.study.exists() and not folder.database.exists():
         raise StudyError(f"{folder.path}: is no study folder (studies/NAME); nothing was touched")
     check_storage(folder, storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -70,7 +71,7 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
     if isinstance(study, Fault):
         yield study
         return
-    if (text := study.user_attrs.get("study")) is None:
+    if (text := STUDY_FILE.of(study)) is None:
         yield Fault("study", "was never searched in this database: is it the right one?", False)
         return
     config = from_toml(Study, text, str(folder.study))
@@ -88,7 +89,7 @@ def _left_over(folder: StudyFolder) -> Iterator[Fault]:
 
 
 def _database(folder: StudyFolder) -> Iterator[Fault]:
-    path = folder.path / "study.db"
+    path = folder.database
     if not path.is_file():
         yield Fault("study.db", "is missing: without it the trials cannot go on", mended=False)
         return
@@ -112,7 +113,7 @@ def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Fault:
     database = open_for_reading(storage)
     names = optuna.get_all_study_names(database)
     try:
-        named = from_toml(Study, read_text(str(folder.study)), str(folder.study)).name
+        named = read_study(folder.study).name
     except ArchsearchError:
         named = names[0] if len(names) == 1 else ""
     if named not in names:
@@ -153,21 +154,20 @@ def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[F
 
 
 def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[Fault]:
-    path = folder.trial(trial.user_attrs["spec_hash"])
+    path = folder.trial(SPEC_HASH.of(trial))
     if not path.is_dir():
         return
-    if _hash_in(path / "spec.json") != trial.user_attrs["spec_hash"]:
-        spec = analyze_trial(trial, config).network.spec
-        text = spec.model_dump_json(indent=2, exclude_unset=True) + "\n"
-        atomic_files.write_text(path / "spec.json", text)
-        yield Fault(_in(folder, path / "spec.json"), "was not this trial's", mended=True)
-    history = [Epoch(**epoch) for epoch in trial.user_attrs.get("history", [])]
+    run = RunPaths(path)
+    if _hash_in(run.spec) != SPEC_HASH.of(trial):
+        atomic_files.write_text(run.spec, spec_text(analyze_trial(trial, config).spec))
+        yield Fault(_in(folder, run.spec), "was not this trial's", mended=True)
+    epochs = history(trial)
     # A worker may have gone on for an epoch while the driver pruned its trial.
     ahead = trial.state != TrialState.COMPLETE
-    if history and not _same_history(path / "history.csv", history, ahead=ahead):
-        write_history(path / "history.csv", history)
-        yield Fault(_in(folder, path / "history.csv"), "was not this trial's", mended=True)
-    for state in sorted(path.rglob("checkpoint.pt")):
+    if epochs and not _same_history(run.history, epochs, ahead=ahead):
+        write_history(run.history, epochs)
+        yield Fault(_in(folder, run.history), "was not this trial's", mended=True)
+    for state in sorted(path.rglob(run.checkpoint.name)):
         yield from _checkpoint(folder, state)
 
 
@@ -179,15 +179,13 @@ def _hash_in(path: Path) -> str | None:
         return None
 
 
-def _same_history(path: Path, history: list[Epoch], *, ahead: bool) -> bool:
+def _same_history(path: Path, epochs: list[Epoch], *, ahead: bool) -> bool:
     try:
-        rows = csv_files.read_csv(path)
+        found = read_history(path)
     except ArchsearchError:
         return False
-    told = rows[: len(history)] if ahead else rows
-    return [row["epoch"] for row in told] == [str(epoch.epoch) for epoch in history] and all(
-        set(row) == set(asdict(history[0])) for row in rows
-    )
+    told = found[: len(epochs)] if ahead else found
+    return [epoch.epoch for epoch in told] == [epoch.epoch for epoch in epochs]
 
 
 def _checkpoint(folder: StudyFolder, path: Path) -> Iterator[Fault]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analysis.verdict_view import network_figures
 from archsearch.common import csv_files, folder_lock
-from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.leaderboard.entry import Entry
 from archsearch.monitor.live_view import InFlight, SearchState, best_of
@@ -19,8 +17,16 @@ from archsearch.search.entries import leaderboard
 from archsearch.search.improvement import Gain, gain_of
 from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
 from archsearch.search.storage.url import STORAGE_VARIABLE
-from archsearch.search.trials import ASKED, CLOSING, FINAL, analyze_trial, curves, is_whole
-from archsearch.study.config import Study
+from archsearch.search.trials import (
+    ASKED,
+    UNDER_WAY,
+    Progress,
+    analyze_trial,
+    curves,
+    final_results,
+    is_whole,
+)
+from archsearch.study.config import Study, read_study
 from archsearch.study.folder import StudyFolder
 
 
@@ -39,15 +45,15 @@ class StudyStatus:
     gain: Gain | None
 
 
-def read_study(folder: StudyFolder) -> Study:
-    """The study file that a search leaves in its folder.
+def study_in(folder: StudyFolder) -> Study:
+    """Read the study file that a search leaves in its folder.
 
     Raises:
         StudyError: there is none, so this is no study folder.
     """
     if not folder.study.is_file():
         raise StudyError(f"{folder.path}: is no study folder (it has no study.toml)")
-    return from_toml(Study, read_text(str(folder.study)), str(folder.study))
+    return read_study(folder.study)
 
 
 def status(folder: StudyFolder, storage: str | None = None) -> StudyStatus:
@@ -60,9 +66,9 @@ def status(folder: StudyFolder, storage: str | None = None) -> StudyStatus:
     Raises:
         StudyError: this is no study folder, or its database cannot be read.
     """
-    config = read_study(folder)
+    config = study_in(folder)
     check_storage(folder, storage)
-    if storage is None and not (folder.path / "study.db").is_file():
+    if storage is None and not folder.database.is_file():
         raise StudyError(
             f"{folder.path}: has no study.db; if the search had another database, give it by "
             f"--storage or {STORAGE_VARIABLE}"
@@ -82,9 +88,9 @@ def _state(
     study: optuna.Study, config: Study, folder: StudyFolder, entries: list[Entry]
 ) -> SearchState:
     trials = study.get_trials(deepcopy=False)
-    asked = study.user_attrs.get(ASKED, {})
+    asked = ASKED.of(study)
     done = [entry for entry in entries if entry.status != "failed"]
-    finals = [result for name, result in study.user_attrs.items() if name.startswith(FINAL)]
+    finals = [result for results in final_results(study).values() for result in results]
     state = SearchState(
         wanted=asked.get("trials", len(done)),
         final_runs=config.finalists * config.final_seeds,
@@ -103,7 +109,7 @@ def _state(
     for trial in trials:
         if trial.state == TrialState.RUNNING and is_whole(trial, config):
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
-    for key, at in study.user_attrs.get(CLOSING, {}).items():
+    for key, at in UNDER_WAY.of(study).items():
         state.in_flight[key] = _closing(at, trials, config)
     state.together = len(state.in_flight) or state.at_a_time
     return state
@@ -122,13 +128,12 @@ def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
     )
 
 
-def _closing(at: dict[str, Any], trials: list[FrozenTrial], config: Study) -> InFlight:
+def _closing(at: Progress, trials: list[FrozenTrial], config: Study) -> InFlight:
     """A finalist in training, or without a trial the reference."""
-    number = at["trial"]
-    if number is None:
+    if at["trial"] is None:
         return InFlight(None, "", config.recipe.epochs, final=False, done=at["epochs"])
-    about = network_figures(analyze_trial(trials[number], config))
-    return InFlight(number, about, config.final_recipe.epochs, final=True, done=at["epochs"])
+    about = network_figures(analyze_trial(trials[at["trial"]], config))
+    return InFlight(at["trial"], about, config.final_recipe.epochs, final=True, done=at["epochs"])
 
 
 def _rejected(folder: StudyFolder) -> Counter[str]:

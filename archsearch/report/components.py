@@ -9,10 +9,11 @@ from archsearch.common.interval import wilson
 from archsearch.report.charts import Chart
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.markup import Html, element, join_html
-from archsearch.report.phrases import TEST_IMAGES, field, made_on, mark
+from archsearch.report.phrases import field, made_on, mark
 from archsearch.report.records import Row
 from archsearch.spec.formatting import axes_text
 from archsearch.study.objective import pareto_front
+from archsearch.training.datasets import DATASETS, DatasetName
 
 MAX_ROWS = 2_000
 """Of the leaderboard; the CSV has all."""
@@ -152,7 +153,7 @@ def leaderboard(facts: Facts) -> Html:
     ])  # fmt: skip
 
 
-def _row(row: Row, dataset: str, *, link: bool, front: bool) -> list[Cell]:
+def _row(row: Row, dataset: DatasetName, *, link: bool, front: bool) -> list[Cell]:
     name = mark(row)
     network = element("code", name)
     if link:
@@ -162,7 +163,7 @@ def _row(row: Row, dataset: str, *, link: bool, front: bool) -> list[Cell]:
         Cell(network),
         Cell(row.status),
         Cell(_percent(row.val_acc), row.val_acc),
-        Cell(_tested(row, TEST_IMAGES[dataset]), row.test_acc),
+        Cell(_tested(row, DATASETS[dataset].test), row.test_acc),
         Cell(f"{row.params:,}", row.params),
         Cell(field(row), min(row.receptive_field)),
         Cell(axes_text(row.receptive_field_with_gap), min(row.receptive_field_with_gap)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -13,22 +12,16 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.csv_records import read_rows
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line
-from archsearch.report.records import (
-    MAX_TRIALS,
-    EpochRow,
-    Evaluation,
-    PublicSolution,
-    Rejection,
-    Row,
-    Run,
-)
+from archsearch.report.records import MAX_TRIALS, PublicSolution, Rejection, Row
 from archsearch.spec.models import Spec
 from archsearch.study.config import Study, load_study
 from archsearch.study.folder import StudyFolder
+from archsearch.training.evaluation.records import EvaluationRecord
+from archsearch.training.records import Epoch, RunRecord, read_history
+from archsearch.training.run_paths import EvaluationPaths, RunPaths, final_folders
 
 MAX_FINAL_RUNS = 20
 """Of one finalist; the page shows the first."""
-_FINAL = re.compile(r"final-(\d{1,7})", re.ASCII)
 
 T = TypeVar("T")
 
@@ -53,10 +46,10 @@ class Final:
 
     folder: Path
     seed: int
-    run: Run | Absent
+    run: RunRecord | Absent
     recipe: str | Absent
-    history: tuple[EpochRow, ...] | Absent
-    evaluation: Evaluation | Absent
+    history: tuple[Epoch, ...] | Absent
+    evaluation: EvaluationRecord | Absent
     pixels: Path | None
 
 
@@ -92,7 +85,7 @@ class Facts:
     study: Study
     rows: tuple[Row, ...]
     rejections: tuple[Rejection, ...] | Absent
-    curves: Mapping[str, tuple[EpochRow, ...]]
+    curves: Mapping[str, tuple[Epoch, ...]]
     finalists: tuple[Finalist, ...]
     public: tuple[PublicSolution, ...]
 
@@ -163,7 +156,7 @@ def _finalist(row: Row, folder: Path) -> Finalist:
         row=row,
         folder=folder,
         analysis=_part(
-            folder / "spec.json",
+            RunPaths(folder).spec,
             lambda file: _of_network(file, row.spec_hash),
             "the search writes it",
         ),
@@ -179,39 +172,33 @@ def _of_network(path: Path, spec_hash: str) -> Analysis:
 
 
 def _finals(folder: Path, spec_hash: str) -> tuple[Final, ...]:
-    try:
-        found = {int(name[1]): p for p in folder.iterdir() if (name := _FINAL.fullmatch(p.name))}
-    except OSError:
-        return ()
-    return tuple(_final(found[seed], seed, spec_hash) for seed in sorted(found)[:MAX_FINAL_RUNS])
+    found = list(final_folders(folder).items())[:MAX_FINAL_RUNS]
+    return tuple(_final(path, seed, spec_hash) for seed, path in found)
 
 
 def _final(folder: Path, seed: int, spec_hash: str) -> Final:
-    pixels = folder / "evaluation" / "mistakes_pixels.png"
+    paths = RunPaths(folder)
+    evaluation = EvaluationPaths(paths.evaluation)
     evaluate = f"`archsearch evaluate {one_line(str(folder))}` writes it"
     return Final(
         folder=folder,
         seed=seed,
-        run=_part(folder / "run.json", lambda file: _json(Run, file), "the search writes it"),
-        recipe=_part(folder / "recipe.json", _text, "the search writes it"),
-        history=_history(folder / "history.csv"),
-        evaluation=_part(
-            folder / "evaluation" / "evaluation.json",
-            lambda file: _evaluation(file, spec_hash),
-            evaluate,
-        ),
-        pixels=pixels if pixels.is_file() else None,
+        run=_part(paths.run, lambda file: _json(RunRecord, file), "the search writes it"),
+        recipe=_part(paths.recipe, _text, "the search writes it"),
+        history=_history(paths.history),
+        evaluation=_part(evaluation.record, lambda file: _evaluation(file, spec_hash), evaluate),
+        pixels=pixels if (pixels := evaluation.mistakes_pixels).is_file() else None,
     )
 
 
-def _evaluation(path: Path, spec_hash: str) -> Evaluation:
-    found = _json(Evaluation, path)
+def _evaluation(path: Path, spec_hash: str) -> EvaluationRecord:
+    found = _json(EvaluationRecord, path)
     if found.spec_hash != spec_hash:
         raise ArchsearchError("is of another network than the leaderboard's row")
     return found
 
 
-Model = TypeVar("Model", Run, Evaluation)
+Model = TypeVar("Model", RunRecord, EvaluationRecord)
 
 
 def _json(model: type[Model], path: Path) -> Model:
@@ -222,16 +209,16 @@ def _text(path: Path) -> str:
     return read_text(str(path))
 
 
-def _scored(folder: Path) -> tuple[EpochRow, ...]:
+def _scored(folder: Path) -> tuple[Epoch, ...]:
     """The epochs of a trial that the hold-out scored."""
-    history = _history(folder / "history.csv")
+    history = _history(RunPaths(folder).history)
     if isinstance(history, Absent):
         return ()
     return tuple(epoch for epoch in history if epoch.val_acc is not None)
 
 
-def _history(path: Path) -> tuple[EpochRow, ...] | Absent:
-    return _part(path, lambda file: read_rows(EpochRow, file), "training writes it")
+def _history(path: Path) -> tuple[Epoch, ...] | Absent:
+    return _part(path, read_history, "training writes it")
 
 
 def _part(path: Path, read: Callable[[Path], T], remedy: str) -> T | Absent:

@@ -22,9 +22,11 @@ from archsearch.report.charts import (
     plain,
 )
 from archsearch.report.facts import Facts, Finalist
-from archsearch.report.phrases import TEST_IMAGES, and_list, mark, plural, share
-from archsearch.report.records import EpochRow, Row
+from archsearch.report.phrases import and_list, mark, plural, share
+from archsearch.report.records import Row
 from archsearch.study.objective import pareto_front
+from archsearch.training.datasets import DATASETS
+from archsearch.training.records import Epoch
 
 MAX_POINTS = 20_000
 """Of all curves of a chart; more are thinned evenly."""
@@ -115,7 +117,7 @@ def _hover(row: Row) -> str:
 
 def _tested(facts: Facts, cost: Cost, per: float) -> Figure:
     rows = facts.tested
-    count = TEST_IMAGES[facts.study.dataset]
+    count = DATASETS[facts.study.dataset].test
     ends = [wilson(round((row.test_acc or 0.0) * count), count) for row in rows]
     means = [row.test_acc or 0.0 for row in rows]
     return {
@@ -246,7 +248,7 @@ def final_curves(facts: Facts) -> Chart | None:
     )
 
 
-def _training(history: Sequence[EpochRow], name: str, color: str) -> Figure:
+def _training(history: Sequence[Epoch], name: str, color: str) -> Figure:
     step = math.ceil(len(history) / MAX_POINTS * 10)
     kept = history[::step]
     return {

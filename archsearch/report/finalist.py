@@ -18,6 +18,8 @@ from archsearch.report.mistakes import answers
 from archsearch.report.phrases import field, mark, plural, share
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.ops import Conv2d
+from archsearch.study.folder import StudyFolder
+from archsearch.training.run_paths import RunPaths
 
 MAX_LAYERS = 500
 _STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
@@ -123,8 +125,8 @@ def _again(facts: Facts, finalist: Finalist) -> Iterator[Html]:
         "Another seed, machine or version gives another one, by a few tenths of a point.",
     )
     command = (
-        f"archsearch train {_quoted(finalist.folder / 'spec.json')} "
-        f"--recipe {_quoted(final.folder / 'recipe.json')} --dataset {facts.study.dataset} --full "
+        f"archsearch train {_quoted(RunPaths(finalist.folder).spec)} "
+        f"--recipe {_quoted(RunPaths(final.folder).recipe)} --dataset {facts.study.dataset} --full "
         f"--seed {final.seed}{precision}"
     )
     yield element("pre", element("code", command))
@@ -136,7 +138,7 @@ def _again(facts: Facts, finalist: Finalist) -> Iterator[Html]:
 
 
 def _search_command(facts: Facts) -> str:
-    study = _quoted(facts.folder / "study.toml")
+    study = _quoted(StudyFolder(facts.folder).study)
     return f"archsearch search {study} --trials {max(1, len(facts.rows))}"
 
 

@@ -14,10 +14,8 @@ from archsearch.report.components import absent, prose, scroller
 from archsearch.report.facts import Absent, Final, Finalist
 from archsearch.report.markup import Html, element
 from archsearch.report.phrases import share
-from archsearch.report.records import ClassScore, Evaluation, Mistake
-
-SIDE = 32
-"""Of the images of mistakes."""
+from archsearch.training.datasets import SIDE
+from archsearch.training.evaluation.records import ClassRecord, EvaluationRecord, MistakeRecord
 
 
 def answers(finalist: Finalist, dataset: str) -> Iterator[Html]:
@@ -32,7 +30,7 @@ def answers(finalist: Finalist, dataset: str) -> Iterator[Html]:
         )
         return
     evaluated = next(
-        (final for final in finalist.finals if isinstance(final.evaluation, Evaluation)), None
+        (final for final in finalist.finals if isinstance(final.evaluation, EvaluationRecord)), None
     )
     if evaluated is None or isinstance(evaluated.evaluation, Absent):
         why = finalist.finals[0].evaluation
@@ -49,7 +47,7 @@ def answers(finalist: Finalist, dataset: str) -> Iterator[Html]:
     yield from _mistakes(evaluated, found, dataset)
 
 
-def _accuracies(found: Evaluation) -> str:
+def _accuracies(found: EvaluationRecord) -> str:
     sure = "over" if found.mean_confidence > found.accuracy else "under"
     return (
         f"{share(found.accuracy)} of {found.images:,} test images, single view (95% interval "
@@ -60,7 +58,7 @@ def _accuracies(found: Evaluation) -> str:
     )
 
 
-def _difference(finalist: Finalist, found: Evaluation) -> str | None:
+def _difference(finalist: Finalist, found: EvaluationRecord) -> str | None:
     told = finalist.row.test_acc
     if told is None or finalist.row.test_seeds != 1 or abs(told - found.accuracy) < 5e-7:
         return None
@@ -70,7 +68,7 @@ def _difference(finalist: Finalist, found: Evaluation) -> str | None:
     )
 
 
-def _confusion(found: Evaluation) -> Html:
+def _confusion(found: EvaluationRecord) -> Html:
     names = [score.name for score in found.classes]
     wrong = [
         count
@@ -112,13 +110,13 @@ def _counts(true: int, row: tuple[int, ...], most: int) -> Iterator[Html]:
             yield element("td", f"{count:,}" if count else "", style=heat if count else None)
 
 
-def _right(score: ClassScore) -> Html:
+def _right(score: ClassRecord) -> Html:
     told = "" if score.accuracy is None else f"{score.accuracy:.1%}"
     ends = f" ({100 * score.low:.1f} to {100 * score.high:.1f})"
     return element("td", element("strong", told), ends if told else "", class_="share")
 
 
-def _mistakes(final: Final, found: Evaluation, dataset: str) -> Iterator[Html]:
+def _mistakes(final: Final, found: EvaluationRecord, dataset: str) -> Iterator[Html]:
     yield element("h4", "Most confident mistakes")
     if not found.mistakes:
         yield element("p", "There is none.")
@@ -140,7 +138,7 @@ def _mistakes(final: Final, found: Evaluation, dataset: str) -> Iterator[Html]:
     yield element("ol", *items, class_="mistakes")
 
 
-def _mistake(mistake: Mistake, tile: str | None, dataset: str) -> Iterator[Html]:
+def _mistake(mistake: MistakeRecord, tile: str | None, dataset: str) -> Iterator[Html]:
     if tile:
         text = f"{dataset} test image {mistake.image}: {mistake.true}"
         yield element("img", src=tile, alt=text, width="64", height="64")

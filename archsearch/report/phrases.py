@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from archsearch.report.records import Row
 from archsearch.spec.formatting import axes_text
-
-TEST_IMAGES: Mapping[str, int] = {"cifar10": 10_000, "shapes": 1_000}
-HELD_OUT: Mapping[str, int] = {"cifar10": 5_000, "shapes": 500}
 
 
 def share(value: float | None) -> str:

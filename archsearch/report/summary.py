@@ -8,9 +8,16 @@ from archsearch.analysis.constraints import active_rules
 from archsearch.common.interval import wilson
 from archsearch.errors import one_line
 from archsearch.report.facts import Facts
-from archsearch.report.phrases import HELD_OUT, TEST_IMAGES, and_list, field, mark, plural, share
+from archsearch.report.phrases import (
+    and_list,
+    field,
+    mark,
+    plural,
+    share,
+)
 from archsearch.report.records import Row
 from archsearch.space.neighbourhood import Neighbourhood
+from archsearch.training.datasets import DATASETS
 
 LIMIT_PHRASES = {
     "max_params": "at most {:,} parameters",
@@ -64,7 +71,7 @@ def sentences(facts: Facts) -> Iterator[str]:
     yield _selected(facts)
     if facts.public and facts.tested:
         yield _compared(facts)
-    if facts.study.dataset == "shapes":
+    if DATASETS[facts.study.dataset].generated:
         yield "The images are the generated set shapes, so none of this says anything of CIFAR-10."
 
 
@@ -101,7 +108,7 @@ def _found(facts: Facts, best: Row) -> str:
     if target is not None:
         verb = "reached" if best.test_acc >= target else "missed"
         aimed = f" The target, {target:.0%}, is {verb}."
-    images = TEST_IMAGES[facts.study.dataset]
+    images = DATASETS[facts.study.dataset].test
     return (
         f"The best, {mark(best)}, has {share(best.test_acc)} of the {images:,} test images right "
         f"(95% interval {_interval(facts, best)}), {size}.{aimed}{_edited(facts, best)}"
@@ -117,13 +124,13 @@ def _edited(facts: Facts, best: Row) -> str:
 
 
 def _interval(facts: Facts, row: Row) -> str:
-    count = TEST_IMAGES[facts.study.dataset]
+    count = DATASETS[facts.study.dataset].test
     low, high = wilson(round((row.test_acc or 0.0) * count), count)
     return f"{100 * low:.2f} to {100 * high:.2f}"
 
 
 def _selected(facts: Facts) -> str:
-    held = HELD_OUT[facts.study.dataset]
+    held = DATASETS[facts.study.dataset].held_out
     half = 100 * (wilson(round(0.85 * held), held).high - 0.85)
     text = (
         f"The hold-out, {held:,} training images that no trial was trained on, selected; one such "

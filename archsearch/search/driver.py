@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.exceptions import OptunaError
@@ -29,7 +29,18 @@ from archsearch.search.storage.open import (
     storage_errors,
 )
 from archsearch.search.storage.single_writer import SingleWriter
-from archsearch.search.trials import ASKED, CLOSING, curves, requeue, taken_hashes
+from archsearch.search.trials import (
+    ASKED,
+    REASON,
+    RETRY_OF,
+    RUN,
+    SPEC_HASH,
+    UNDER_WAY,
+    curves,
+    requeue,
+    store_history,
+    taken_hashes,
+)
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
 from archsearch.space.settings import complete, judge_setting
@@ -155,7 +166,7 @@ class _Driver:
             spec_hash = verdict.analysis.spec_hash
             if spec_hash not in taken_hashes(self.study):
                 params = {name: knobs[name] for name in free}
-                self.study.enqueue_trial(params, user_attrs={"spec_hash": spec_hash})
+                self.study.enqueue_trial(params, user_attrs={SPEC_HASH.key: spec_hash})
 
     # Trials
 
@@ -213,10 +224,10 @@ class _Driver:
         trial, analysis = create_next_trial(self.study, self.config)
         folder = self.folder.trial(analysis.spec_hash)
         job = search_job(self.config, analysis, f"trial-{trial.number}", folder)
-        again = "retry_of" in trial.user_attrs
+        again = RETRY_OF.of(trial) is not None
         self.notify(Started(job.key, trial.number, analysis, job.recipe.epochs, again))
         self.executor.submit(job)
-        return _Running(trial, job)
+        return _Running(trial, job, analysis.params)
 
     def _should_prune(self, at: _Running, epoch: Epoch) -> bool:
         if epoch.val_acc is None:
@@ -226,21 +237,16 @@ class _Driver:
         return not last and at.trial.should_prune()
 
     def _finish(self, at: _Running, state: TrialState, reason: str) -> None:
-        outcome = {
-            "history": [asdict(epoch) for epoch in at.history],
-            "run": asdict(self.executor.run_of(at.job.seed, at.job.key)),
-            "reason": reason,
-        }
-        for name, value in outcome.items():
-            at.trial.set_user_attr(name, value)
-        final_score = self._score(at) if state == TrialState.COMPLETE else None
-        self.study.tell(at.trial, final_score, state=state)
+        store_history(at.trial, at.history)
+        RUN.store(at.trial, self.executor.run_of(at.job.seed, at.job.key).model_dump())
+        REASON.store(at.trial, reason)
+        value = None
+        if state == TrialState.COMPLETE:
+            target = self.config.recipe.target_accuracy
+            value = score(self.config.objective, target, at.history, at.params)
+        self.study.tell(at.trial, value, state=state)
         entries = self.board.write_soon()
         self.notify(TrialEnded(at.job.key, at.trial.number, entries))
-
-    def _score(self, at: _Running) -> float:
-        target, params = self.config.recipe.target_accuracy, at.trial.user_attrs["params"]
-        return score(self.config.objective, target, at.history, params)
 
     # After the trials
 
@@ -266,7 +272,7 @@ class _Driver:
                 continue
             del running[report.key]
             result = at.result(report, self.executor.run_of(at.job.seed, at.job.key))
-            self.study.set_user_attr(at.name, result)
+            at.attr.store(self.study, result)
             self._note_finals(running)
             self.board.write()
             self.notify(at.ended(result))
@@ -275,11 +281,11 @@ class _Driver:
 
     def note_asked(self, trials: int) -> None:
         """Leave what was asked for to whoever looks in from another terminal."""
-        self.study.set_user_attr(ASKED, {"trials": trials, "at_a_time": self.executor.capacity})
+        ASKED.store(self.study, {"trials": trials, "at_a_time": self.executor.capacity})
         self._note_finals({})  # those that a crash left are not under way any more
 
     def _note_finals(self, running: Mapping[str, FinalTraining]) -> None:
-        self.study.set_user_attr(CLOSING, {key: at.progress() for key, at in running.items()})
+        UNDER_WAY.store(self.study, {key: at.progress() for key, at in running.items()})
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -289,4 +295,5 @@ class _Driver:
 class _Running:
     trial: Trial
     job: Job
+    params: int
     history: list[Epoch] = field(default_factory=list)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import fields
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.leaderboard.entry import Entry
-from archsearch.search.trials import FINAL, analyze_trial, final_name, history, is_whole
+from archsearch.search.trials import (
+    INTERRUPTED,
+    REASON,
+    RUN,
+    SPEC_HASH,
+    Result,
+    analyze_trial,
+    final_results,
+    history,
+    is_whole,
+)
 from archsearch.space.settings import cell, complete, describe_edits
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import pareto_front, score, seconds_to
 from archsearch.training.records import Run
+from archsearch.training.run_paths import RunPaths
 
 KnownRows = dict[int, tuple[dict[str, Any], float]]
 """By trial: what its end settled of its row, and its score."""
@@ -37,18 +47,15 @@ def leaderboard(
     trials = [
         trial
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished()
-        and not trial.user_attrs.get("interrupted")
-        and is_whole(trial, config)
+        if trial.state.is_finished() and not INTERRUPTED.of(trial) and is_whole(trial, config)
     ]
-    attrs, order = study.user_attrs, {"trained": 0, "pruned": 1, "failed": 2}
-    finals = [(name, result) for name, result in attrs.items() if name.startswith(FINAL)]
+    finals, order = final_results(study), {"trained": 0, "pruned": 1, "failed": 2}
     rows, scores = [], {}
     for trial in trials:
         if trial.number not in known:
             known[trial.number] = _row(trial, config, folder)
         row, scores[trial.number] = known[trial.number]
-        rows.append(row | _finals(row, finals, config))
+        rows.append(row | _finals(row, finals.get(row["spec_hash"], []), config))
     rows.sort(key=lambda row: (order[row["status"]], -scores[row["trial"]], row["trial"]))
     trained = [row for row in rows if row["status"] == "trained"]
     front = pareto_front([(-(row["val_acc"] or 0), row["params"], row["macs"]) for row in trained])
@@ -59,16 +66,14 @@ def leaderboard(
 
 def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[str, Any], float]:
     """What a trial's end settles, and its score."""
-    attrs = trial.user_attrs
-    spec_hash = attrs["spec_hash"]
+    spec_hash = SPEC_HASH.of(trial)
     epochs = history(trial)
     seconds = sum(epoch.train_seconds for epoch in epochs)
     target = config.recipe.target_accuracy
     to_target = seconds_to(target, epochs)
     analysis = analyze_trial(trial, config)
-    run = attrs.get("run") or dict.fromkeys((field.name for field in fields(Run)), "")
     states = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned"}
-    spec_path = folder.trial(spec_hash) / "spec.json"
+    spec_path = RunPaths(folder.trial(spec_hash)).spec
     row = {
         "trial": trial.number,
         "spec_hash": spec_hash,
@@ -81,23 +86,19 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
         "epochs": len(epochs),
         "train_seconds": round(seconds, 2),
         "images_per_second": _mean([epoch.images_per_second for epoch in epochs], 1),
-        **run,
+        **(RUN.of(trial) or dict.fromkeys(Run.model_fields, "")),
         "spec_path": str(spec_path.relative_to(folder.path)),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "pareto": None,
         "edits": "; ".join(describe_edits(config.space, trial.params)),
         "knobs": cell(config.space, complete(config.space, trial.params)),
-        "reason": attrs.get("reason", ""),
+        "reason": REASON.of(trial),
     }
     return row, score(config.objective, target, epochs, analysis.params)
 
 
-def _finals(
-    row: dict[str, Any], results: list[tuple[str, dict[str, Any]]], config: Study
-) -> dict[str, Any]:
+def _finals(row: dict[str, Any], finals: list[Result], config: Study) -> dict[str, Any]:
     """What the final results of a trial's network add to its row."""
-    begins = final_name(row["spec_hash"], None)
-    finals = [result for name, result in results if name.startswith(begins)]
     tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
     test_acc = statistics.fmean(tested) if tested else None
     target = config.final_recipe.target_accuracy

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -13,12 +12,21 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.executors.protocol import JobDone, JobFailed
 from archsearch.leaderboard.entry import Entry
 from archsearch.search.events import FinalEnded, ReferenceEnded, Started
-from archsearch.search.trials import REFERENCE, analyze_trial, final_name, taken_hashes
+from archsearch.search.trials import (
+    REFERENCE,
+    Attr,
+    Progress,
+    Result,
+    analyze_trial,
+    final_attr,
+    taken_hashes,
+)
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.job import Job
 from archsearch.training.records import Epoch, Run
+from archsearch.training.run_paths import final_folder
 
 
 @dataclass
@@ -26,12 +34,12 @@ class FinalTraining:
     """One of these trainings: the reference's, or with `entry` a finalist's.
 
     Attributes:
-        name: the study attribute that keeps its result.
+        attr: the study attribute that keeps its result.
     """
 
     job: Job
     analysis: Analysis
-    name: str
+    attr: Attr[Result | None]
     entry: Entry | None = None
     history: list[Epoch] = field(default_factory=list)
 
@@ -41,17 +49,17 @@ class FinalTraining:
         epochs = self.job.recipe.epochs
         return Started(self.job.key, number, self.analysis, epochs, final_seed=seed)
 
-    def progress(self) -> dict[str, int | None]:
+    def progress(self) -> Progress:
         """How far it is, for who looks in from outside."""
         return {"trial": self.entry.trial if self.entry else None, "epochs": len(self.history)}
 
-    def result(self, report: JobDone | JobFailed, run: Run) -> dict[str, Any]:
+    def result(self, report: JobDone | JobFailed, run: Run) -> Result:
         """What is kept of it."""
-        result = {
+        result: Result = {
             "reason": report.reason if isinstance(report, JobFailed) else "",
             "epochs": len(self.history),
             "train_seconds": sum(epoch.train_seconds for epoch in self.history),
-            "run": asdict(run),
+            "run": run.model_dump(),
         }
         done = isinstance(report, JobDone)
         if self.entry is None:
@@ -61,7 +69,7 @@ class FinalTraining:
             result["test_acc"] = report.test_acc if isinstance(report, JobDone) else None
         return result
 
-    def ended(self, result: dict[str, Any]) -> FinalEnded | ReferenceEnded:
+    def ended(self, result: Result) -> FinalEnded | ReferenceEnded:
         """What to tell of its end."""
         key, reason = self.job.key, result["reason"]
         if self.entry is None:
@@ -81,7 +89,7 @@ def final_trainings(
         board: the leaderboard.
     """
     space = config.space
-    if isinstance(space, Neighbourhood) and REFERENCE not in study.user_attrs:
+    if isinstance(space, Neighbourhood) and REFERENCE.of(study) is None:
         analysis = analyze(space.base)
         if analysis.spec_hash not in taken_hashes(study):  # else it is a trial itself
             job = search_job(config, analysis, "reference", folder.reference)
@@ -89,13 +97,13 @@ def final_trainings(
     trials = study.get_trials(deepcopy=False)
     for entry in [entry for entry in board if entry.status == "trained"][: config.finalists]:
         for seed in range(config.seed, config.seed + config.final_seeds):
-            name = final_name(entry.spec_hash, seed)
-            if name not in study.user_attrs:
+            attr = final_attr(entry.spec_hash, seed)
+            if attr.of(study) is None:
                 analysis = analyze_trial(trials[entry.trial], config)
-                at = folder.trial(analysis.spec_hash) / f"final-{seed}"
+                at = final_folder(folder.trial(analysis.spec_hash), seed)
                 job = search_job(config, analysis, f"final-{entry.trial}-{seed}", at)
                 job = replace(job, recipe=config.final_recipe, seed=seed, final=True)
-                yield FinalTraining(job, analysis, name, entry)
+                yield FinalTraining(job, analysis, attr, entry)
 
 
 def search_job(config: Study, analysis: Analysis, key: str, folder: Path) -> Job:

@@ -53,7 +53,7 @@ def _of_base(study: optuna.Study, spec_hash: str, entries: list[Entry]) -> tuple
     entry = next((entry for entry in entries if entry.spec_hash == spec_hash), None)
     if entry and entry.status == "trained":
         return entry.val_acc, ""
-    if reference := study.user_attrs.get(REFERENCE):
+    if reference := REFERENCE.of(study):
         return reference["val_acc"], reference["reason"]
     if entry is None:
         return None, "not trained yet"

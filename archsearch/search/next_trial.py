@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import optuna
 from optuna.trial import Trial, TrialState, create_trial
 
@@ -11,8 +9,7 @@ from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints, active_rules
 from archsearch.search.distributions import distributions
 from archsearch.search.sampler import proposal
-from archsearch.search.trials import analyze_trial
-from archsearch.spec.formatting import axes
+from archsearch.search.trials import analyze_trial, network_attrs
 from archsearch.study.config import Study
 
 _KEEP_NOTHING = ("tpe", "random")
@@ -34,7 +31,7 @@ def create_next_trial(study: optuna.Study, config: Study) -> tuple[Trial, Analys
         analysis = analyze_trial(asked, config)
         for name, excess in _excess(analysis, config.constraints).items():
             trial.set_constraint(name, excess)
-        for name, value in _about(analysis).items():
+        for name, value in network_attrs(analysis).items():
             trial.set_user_attr(name, value)
         return trial, analysis
     # Whole and in one transaction, rather than in thirty.
@@ -44,21 +41,10 @@ def create_next_trial(study: optuna.Study, config: Study) -> tuple[Trial, Analys
         state=TrialState.RUNNING,
         params=drawn.params,
         distributions=free,
-        user_attrs=_about(analysis),
+        user_attrs=network_attrs(analysis),
         constraints=_excess(analysis, config.constraints),
     )
     return Trial(study, study._storage.create_new_trial(study._study_id, whole)), analysis
-
-
-def _about(analysis: Analysis) -> dict[str, Any]:
-    """What a trial says of its network; the hash last, without which it is not whole."""
-    return {
-        "verdict": "accepted",  # others cost no trial
-        "params": analysis.params,
-        "receptive_field": axes(analysis.receptive_field),
-        "macs": analysis.macs,
-        "spec_hash": analysis.spec_hash,
-    }
 
 
 def _excess(analysis: Analysis, constraints: Constraints) -> dict[str, float]:

@@ -18,7 +18,7 @@ from archsearch.analysis.constraints import Constraints
 from archsearch.errors import HopelessSpaceError
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
-from archsearch.search.trials import taken_hashes
+from archsearch.search.trials import fixed_params, taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting, trim_edits
@@ -70,7 +70,7 @@ class FeasibleSampler(BaseSampler):
         Raises:
             HopelessSpaceError: `patience` proposals held none.
         """
-        if "fixed_params" in trial.system_attrs:  # a trial that is tried again
+        if fixed_params(trial) is not None:  # a trial that is tried again
             return {}
         taken = taken_hashes(study)
         rng = np.random.default_rng([self.seed, trial.number])

@@ -17,8 +17,10 @@ from archsearch.space.edits.knobs import knobs_of
 from archsearch.space.four_blocks import Space
 from archsearch.space.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.space.settings import AnySpace, setting_problems
+from archsearch.spec.formatting import shape_text
 from archsearch.spec.models import Frozen, Input, Spec
 from archsearch.study.objective import ObjectiveName
+from archsearch.training.datasets import CLASSES, DatasetName
 from archsearch.training.recipe import Recipe
 from archsearch.training.recipe_files import NamedRecipe
 
@@ -59,7 +61,7 @@ class Study(Frozen):
 
     format: Literal[1] = 1
     name: FolderName
-    dataset: Literal["cifar10", "shapes"] = "cifar10"
+    dataset: DatasetName = "cifar10"
     seed: Count = 0
     objective: ObjectiveName = "accuracy"
     """accuracy: of the hold-out. params, time: the smallest network, or the fewest training
@@ -117,8 +119,6 @@ def _listed(value: object) -> object:
 
 
 DEFAULT_STUDY = "cifar10-200k"
-CLASSES = 10
-"""Of both data sets, whose images are `Input()`s."""
 
 
 def shipped_studies() -> list[str]:
@@ -164,8 +164,8 @@ def base_problems(base: Spec, dataset: str) -> Iterator[Problem]:
             message = f"offer {count:,} knobs, more than {MAX_KNOBS:,}; take a spec of fewer layers"
             yield Problem("blocks", "knobs", message)
     if base.input != Input():
-        size = f"{base.input.channels}x{base.input.height}x{base.input.width}"
-        yield Problem("input", "dataset", f"must be 3x32x32 for {dataset}, got {size}")
+        got, wanted = shape_text(base.input.shape), shape_text(Input().shape)
+        yield Problem("input", "dataset", f"must be {wanted} for {dataset}, got {got}")
     if base.classes != CLASSES:
         message = f"must be {CLASSES} for {dataset}, got {base.classes:,}"
         yield Problem("classes", "dataset", message)
@@ -187,5 +187,14 @@ def load_study(name_or_path: str) -> Study:
         raise ArchsearchError(
             f"{name_or_path}: no such study file, and no shipped study of that name ({known})"
         )
-    study = from_toml(Study, read_text(name_or_path), name_or_path)
-    return sound(study, name_or_path)
+    return sound(read_study(Path(name_or_path)), name_or_path)
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file as it is written: its fields need not go together.
+
+    Raises:
+        InputError: the file has problems.
+        ArchsearchError: it cannot be read.
+    """
+    return from_toml(Study, read_text(str(path)), str(path))

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 
-@dataclass(frozen=True, slots=True)
 class StudyFolder:
-    """What is where in a study folder."""
+    """The files of a study."""
 
-    path: Path
-
-    @property
-    def study(self) -> Path:
-        """The resolved study file."""
-        return self.path / "study.toml"
-
-    @property
-    def leaderboard(self) -> Path:
-        """The result."""
-        return self.path / "leaderboard.csv"
-
-    @property
-    def rejections(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path: Final = path
+        self.study: Final = path / "study.toml"
+        """The study file, every field written out."""
+        self.leaderboard: Final = path / "leaderboard.csv"
+        self.rejections: Final = path / "rejections.csv"
         """Every proposal that cost no trial."""
-        return self.path / "rejections.csv"
-
-    @property
-    def storage(self) -> str:
+        self.database: Final = path / "study.db"
+        self.storage: Final = f"sqlite:///{self.database}"
         """Optuna's URL of the study's own database."""
-        return f"sqlite:///{self.path / 'study.db'}"
-
-    @property
-    def elsewhere(self) -> Path:
-        """Says which other database the study is kept in, where it is not its own."""
-        return self.path / "storage.txt"
-
-    @property
-    def reference(self) -> Path:
-        """The folder of the spec that the search started from, where it is no trial."""
-        return self.path / "reference"
+        self.elsewhere: Final = path / "storage.txt"
+        """Says which other database the study is kept in, if it is not its own."""
+        self.reference: Final = path / "reference"
+        """The folder of the spec that the search started from, if that is not a trial."""
 
     def trial(self, spec_hash: str) -> Path:
-        """The folder of one network."""
+        """Return the folder of one network."""
         return self.path / "trials" / spec_hash[:12]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def save(path: Path, found: Checkpoint) -> None:
     state = {
         "format": FORMAT,
         "run": found.run,
-        "history": [asdict(epoch) for epoch in found.history],
+        "history": [epoch.model_dump() for epoch in found.history],
         "model": trained_weights(found.state),
         "training": {
             "model": found.state.model,
@@ -139,6 +139,8 @@ def read(path: Path) -> Checkpoint:
             )
             history = tuple(Epoch(**epoch) for epoch in raw["history"])
             return Checkpoint(str(raw["run"]), history, state)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
         raise CheckpointError(
             f"{path}: is not a checkpoint that can be read ({type(error).__name__}); "
@@ -173,24 +175,15 @@ def load_weights(net: nn.Module, path: Path, spec_hash: str) -> None:
     Raises:
         CheckpointError: the checkpoint cannot be read, or is another network's.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        version, run, weights = int(state["format"]), str(state["run"]), dict(state["model"])
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: is not a checkpoint that can be read ({type(error).__name__}); "
-            "give the checkpoint.pt that archsearch train or search wrote"
-        ) from error
+    found = read(path)
     wanted = f"network {spec_hash[:12]}"
-    if version != FORMAT or not run.startswith(f"{wanted} "):
+    if not found.run.startswith(f"{wanted} "):
         raise CheckpointError(
-            f"{path}: belongs to another network ({run}, this is {wanted}); "
+            f"{path}: belongs to another network ({found.run}, this is {wanted}); "
             "give the checkpoint beside this spec's own spec.json"
         )
     try:
-        net.load_state_dict(weights)
+        net.load_state_dict(trained_weights(found.state))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: its weights do not fit this network: it is damaged, or of another version "

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -20,16 +19,11 @@ from torch import Tensor
 from archsearch.common.atomic_files import cache_folder, replacing
 from archsearch.errors import ArchsearchError, DataError
 from archsearch.training import shapes
+from archsearch.training.datasets import CLASSES, DATASETS, HOLDOUT_SHARE, SIDE, DatasetName
 
 # N images, H W pixels, C channels
 
-DatasetName = Literal["cifar10", "shapes"]
-DATASET_NAMES: tuple[DatasetName, ...] = ("cifar10", "shapes")
-HOLDOUT_SHARE = 10
-"""One training image in ten is held out."""
 HOLDOUT_SEED = 0
-_CIFAR10_COUNTS = {"train": 50_000, "test": 10_000}
-_CIFAR10_SIDE = 32
 _BATCHES = "cifar-10-batches-py"
 _DOWNLOAD_TIMEOUT_S = 30
 _CACHE_FORMAT = 1
@@ -180,14 +174,13 @@ def _listed(folder: Path) -> list[Path]:
 
 def _decoded(paths: list[Path]) -> Tensor:
     """uint8 (N, 32, 32, 3)."""
-    side = _CIFAR10_SIDE
-    pixels = np.empty((len(paths), side, side, 3), np.uint8)
+    pixels = np.empty((len(paths), SIDE, SIDE, 3), np.uint8)
     for i, path in enumerate(paths):
         try:
             with Image.open(path) as image:
-                if image.size != (side, side):
+                if image.size != (SIDE, SIDE):
                     width, height = image.size
-                    raise DataError(f"{path}: is {width}x{height}; CIFAR-10 is {side}x{side}")
+                    raise DataError(f"{path}: is {width}x{height}; CIFAR-10 is {SIDE}x{SIDE}")
                 pixels[i] = np.asarray(image.convert("RGB"))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise DataError(f"{path}: is not a readable PNG: {error}") from error
@@ -211,17 +204,17 @@ def _checked(dataset: Dataset) -> Dataset:
 
 def _count_problems(classes: tuple[str, ...], train: Tensor, test: Tensor) -> list[str]:
     problems = []
-    if len(classes) != 10:
-        problems.append(f"{len(classes)} classes, not 10")
-    for split, labels in (("train", train), ("test", test)):
-        wanted = _CIFAR10_COUNTS[split]
+    wanted_train, wanted_test, _ = DATASETS["cifar10"]
+    if len(classes) != CLASSES:
+        problems.append(f"{len(classes)} classes, not {CLASSES}")
+    for split, labels, wanted in (("train", train, wanted_train), ("test", test, wanted_test)):
         if len(labels) != wanted:
             problems.append(f"{len(labels):,} {split} images, not {wanted:,}")
         counts = labels.long().bincount(minlength=len(classes)).tolist()
         problems += [
-            f"{count:,} {split} images of {classes[i]}, not {wanted // 10:,}"
+            f"{count:,} {split} images of {classes[i]}, not {wanted // CLASSES:,}"
             for i, count in enumerate(counts)
-            if count != wanted // 10
+            if count != wanted // CLASSES
         ]
     return problems
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from archsearch.training.datasets import DATASETS, SIDE
+
 CLASSES = (
     "disc",
     "ring",
@@ -21,9 +23,8 @@ CLASSES = (
     "half disc",
     "checks",
 )
-TRAIN_PER_CLASS = 500
-TEST_PER_CLASS = 100
-SIDE = 32
+TRAIN_PER_CLASS = DATASETS["shapes"].train // len(CLASSES)
+TEST_PER_CLASS = DATASETS["shapes"].test // len(CLASSES)
 _SEED = 20_260_101
 
 Bytes = NDArray[np.uint8]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from archsearch.analysis.analyze import analyze
+from archsearch.analysis.analyze import Analysis
 from archsearch.common import atomic_files
 from archsearch.common.machine import physical_memory
 from archsearch.convert.to_module import build
 from archsearch.convert.to_pytorch import pytorch_source
 from archsearch.errors import DeviceLostError, InputError, Problem, TrainingError
 from archsearch.spec import params_and_macs
+from archsearch.spec.formatting import shape_text
+from archsearch.spec.models import spec_text
 from archsearch.spec.network import Network
 from archsearch.training import checkpoint
 from archsearch.training.augment import statistics
@@ -24,7 +25,8 @@ from archsearch.training.images import Dataset, Images, holdout
 from archsearch.training.job import Job
 from archsearch.training.loop import evaluate, train
 from archsearch.training.recipe import recipe_hash
-from archsearch.training.records import Epoch, Run, write_history
+from archsearch.training.records import Epoch, Run, RunRecord, write_history, write_record
+from archsearch.training.run_paths import RunPaths
 
 BYTES_PER_PARAM = 16
 """Weight, gradient, momentum and a copy while a checkpoint is written, fp32."""
@@ -66,14 +68,16 @@ class Trainer:
             InputError: it does not.
         """
         height, width, channels = self.dataset.train.pixels.shape[1:]
-        wanted = {"input": (channels, height, width), "classes": len(self.dataset.classes)}
-        found = {"input": network.image.shape, "classes": network.spec.classes}
+        wanted = {
+            "input": shape_text((channels, height, width)),
+            "classes": str(len(self.dataset.classes)),
+        }
+        found = {"input": shape_text(network.image.shape), "classes": str(network.spec.classes)}
         problems = [
             Problem(
                 place,
                 "dataset",
-                f"must be {_told(wanted[place])} for {self.dataset.name}, "
-                f"got {_told(found[place])}",
+                f"must be {wanted[place]} for {self.dataset.name}, got {found[place]}",
             )
             for place in wanted
             if wanted[place] != found[place]
@@ -101,18 +105,17 @@ class Trainer:
         memory = physical_memory()
         if memory is not None and BYTES_PER_PARAM * params > memory:
             raise TrainingError(f"{params:,} parameters do not fit in memory")
+        paths = RunPaths(job.folder)
         # Before anything is written: a folder of another run stays as it is.
-        found = checkpoint.load(job.folder / "checkpoint.pt", self._run_id(job))
-        atomic_files.write_text(job.folder / "spec.json", spec_text(job))
-        atomic_files.write_text(
-            job.folder / "recipe.json", job.recipe.model_dump_json(indent=2) + "\n"
-        )
-        atomic_files.write_text(job.folder / "run.json", self._run_json(job))
-        source = pytorch_source(analyze(job.network.spec))
-        atomic_files.write_text(job.folder / "model.py", source)
+        found = checkpoint.load(paths.checkpoint, self._run_id(job))
+        atomic_files.write_text(paths.spec, spec_text(job.network.spec))
+        atomic_files.write_text(paths.recipe, job.recipe.model_dump_json(indent=2) + "\n")
+        run = self.run_of(job.seed).model_dump()
+        write_record(paths.run, RunRecord(**run, full=job.final, spec_hash=job.spec_hash))
+        atomic_files.write_text(paths.model, pytorch_source(Analysis(job.network)))
         known = found.history if found else ()
         if known:  # at once, and not epoch by epoch: a crash may come while they are told again
-            write_history(job.folder / "history.csv", known)
+            write_history(paths.history, known)
         fit = self.dataset.train if job.final else self.fit
         held_out = None if job.final else self.held_out
         torch.manual_seed(job.seed)
@@ -125,7 +128,7 @@ class Trainer:
                 device=self.device,
                 seed=job.seed,
                 run=self._run_id(job),
-                checkpoint_path=job.folder / "checkpoint.pt",
+                checkpoint_path=paths.checkpoint,
                 warn=warn,
                 on_step=on_step,
             )
@@ -133,7 +136,7 @@ class Trainer:
             while not isinstance(step := _next_epoch(epochs), nn.Module):
                 history.append(step)
                 if len(history) > len(known):
-                    write_history(job.folder / "history.csv", history)
+                    write_history(paths.history, history)
                 yield step
             if test:
                 mean, std = statistics(fit.pixels)
@@ -146,10 +149,6 @@ class Trainer:
             if lost(error):
                 raise DeviceLostError(self.device.name, why) from error
             raise TrainingError(f"torch cannot train this: {why}") from error
-
-    def _run_json(self, job: Job) -> str:
-        made = {**asdict(self.run_of(job.seed)), "full": job.final, "spec_hash": job.spec_hash}
-        return json.dumps(made, indent=2) + "\n"
 
     def _run_id(self, job: Job) -> str:
         part = "all" if job.final else "fit"
@@ -166,12 +165,3 @@ def _next_epoch(epochs: Generator[Epoch, None, nn.Module]) -> Epoch | nn.Module:
     except StopIteration as end:
         trained: nn.Module = end.value
         return trained
-
-
-def _told(size: object) -> str:
-    return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
-
-
-def spec_text(job: Job) -> str:
-    """A job's spec as its author (or the search) wrote it."""
-    return job.network.spec.model_dump_json(indent=2, exclude_unset=True) + "\n"

@@ -76,7 +76,9 @@ def test_three_that_could_not_start_in_a_row_are_enough(supervisor: Supervisor) 
 def test_an_epoch_that_is_trained_again_after_a_crash_is_reported_once(
     supervisor: Supervisor, reports: list[JobReport]
 ) -> None:
-    first, second = (EpochDone("one", replace(EPOCH, epoch=number)) for number in (1, 2))
+    first, second = (
+        EpochDone("one", EPOCH.model_copy(update={"epoch": number})) for number in (1, 2)
+    )
     supervisor.submitted(JOB)
     for report in (first, first, second, first, JobDone("one", None)):
         supervisor.take(report)

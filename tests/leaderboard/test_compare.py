@@ -19,6 +19,7 @@ from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.spec import models as s
 from archsearch.spec.diff import aligned, differences
 from archsearch.training import images
+from archsearch.training.datasets import HOLDOUT_SHARE
 from tests import strategies
 from tests.conftest import ROOT, Cli
 from tests.leaderboard.test_leaderboard import CHANCE, OLD, OURS, by_hand
@@ -243,7 +244,7 @@ def test_the_images_that_accuracies_are_of() -> None:
     shapes = images.load("shapes", None)
     held = images.holdout(shapes.train)[1]
     assert IMAGES["shapes"] == (len(held.labels), len(shapes.test.labels))
-    assert IMAGES["cifar10"] == (50_000 // images.HOLDOUT_SHARE, 10_000)
+    assert IMAGES["cifar10"] == (50_000 // HOLDOUT_SHARE, 10_000)
 
 
 # Files

@@ -31,13 +31,13 @@ from archsearch.report.figures import MAX_POINTS, search_curves, trade_off
 from archsearch.report.importance import Importance, importance
 from archsearch.report.markup import element, script_json
 from archsearch.report.page import html
-from archsearch.report.phrases import HELD_OUT, TEST_IMAGES
 from archsearch.report.space_figures import rejections_by_rule, rejections_by_trial
 from archsearch.report.summary import LIMIT_PHRASES
 from archsearch.space.four_blocks import knob_choices
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.models import Spec
 from archsearch.study.config import Study, study_toml
+from archsearch.training.datasets import DATASETS
 from tests.conftest import ROOT, Cli
 
 STUDIES = ROOT / "studies"
@@ -235,7 +235,7 @@ def test_the_summary_says_how_sure_it_is_and_who_chose(facts: Facts) -> None:
 
 def test_every_limit_has_words_and_every_data_set_a_size() -> None:
     assert LIMIT_PHRASES.keys() == Constraints.model_fields.keys()
-    assert TEST_IMAGES.keys() == HELD_OUT.keys() == {"cifar10", "shapes"}
+    assert DATASETS.keys() == {"cifar10", "shapes"}
 
 
 # Knobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +234,7 @@ class Opening(Pretend):
         return 1 if self.reports < 2 else 3
 
     def run_of(self, seed: int, key: str | None = None) -> Run:
-        return replace(super().run_of(seed), device=f"device of {key}")
+        return super().run_of(seed).model_copy(update={"device": f"device of {key}"})
 
     def next_report(self) -> JobReport | MoreRoom:
         self.at_a_time = max(self.at_a_time, len(self.jobs))

@@ -75,7 +75,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 def reference(tmp_path: Path) -> Any:
     study = optuna.load_study(study_name="test", storage=folder(tmp_path).storage)
-    return study.user_attrs.get(REFERENCE)
+    return REFERENCE.of(study)
 
 
 def gain(tmp_path: Path) -> Gain:
@@ -338,7 +338,7 @@ def test_a_base_that_was_a_trial_counts_if_it_was_trained_to_its_end(
     [_, *figures] = plain(gain_page(found)).splitlines()[4].split("  ")
     told = [figure.strip() for figure in figures if figure.strip()]
     assert told == (["50.00", "75.00", "+25.00"] if val_acc else [reason, "75.00"])
-    study.set_user_attr(REFERENCE, {"val_acc": 0.4, "reason": ""})
+    REFERENCE.store(study, {"val_acc": 0.4, "reason": ""})
     again = gain_of(study, near(LIMITS), entries)
     assert again
     assert again.val_acc == (val_acc or 0.4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -55,7 +54,7 @@ def test_first_the_target_then_the_cost(
     def scored(network: tuple[float, int, float | None]) -> float:
         val_acc, params, seconds = network
         last = epochs(val_acc)[0] if seconds is None else epochs(1.0)[0]
-        history = [replace(last, train_seconds=seconds or 1.0)]
+        history = [last.model_copy(update={"train_seconds": seconds or 1.0})]
         return score(objective, 1.0, history, params)
 
     better, worse = sorted((one, two), key=wanted, reverse=True)

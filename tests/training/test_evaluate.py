@@ -24,11 +24,11 @@ from archsearch.training.augment import normalised, statistics
 from archsearch.training.device import choose
 from archsearch.training.evaluation.evaluate import answers, calibration, evaluate, trained
 from archsearch.training.evaluation.run_folder import read
-from archsearch.training.evaluation.view import PIXELS
 from archsearch.training.images import holdout, load
 from archsearch.training.loop import evaluate as score
 from tests.conftest import Cli
 
+PIXELS = "mistakes_pixels.png"
 TABLES = ("per_class.csv", "confusion.csv", "calibration.csv", "mistakes.csv")
 CHARTS = ("confusion.png", "calibration.png", "curves.png", "mistakes.png", "per_class.png")
 HOSTILE = "[bold]x\nred\x1b[31m $\\frac{"

@@ -95,7 +95,7 @@ def test_odd_input_is_drawn(tmp_path: Path) -> None:
     odd = subject(
         60,
         history=[
-            dataclasses.replace(epoch(1, None), val_loss=float("nan"), train_loss=float("inf"))
+            epoch(1, None).model_copy(update={"val_loss": float("nan"), "train_loss": float("inf")})
         ],
         target=None,
         caption="$\\frac{$ 网络 🦊\n$",

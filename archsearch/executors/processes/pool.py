@@ -92,7 +92,7 @@ class WorkerPool:
         """Where and how jobs are trained; all workers are alike."""
         if self._run is None:
             raise AssertionError("workers are started by `with`")
-        return replace(self._run, seed=seed)
+        return self._run.model_copy(update={"seed": seed})
 
     @property
     def processes(self) -> list[int]:

@@ -22,6 +22,7 @@ from archsearch.common import folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors import messages as msg
 from archsearch.training.job import Job
+from archsearch.training.run_paths import RunPaths
 
 if TYPE_CHECKING:
     from archsearch.training.images import Dataset
@@ -100,7 +101,7 @@ class RayWorker:
         try:
             with _job_folder() as folder:
                 if checkpoint is not None:
-                    (folder / "checkpoint.pt").write_bytes(checkpoint)
+                    RunPaths(folder).checkpoint.write_bytes(checkpoint)
                 yield from self._parcels(replace(job, folder=folder))
         except msg.DroppedError:
             return

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from archsearch import __version__
@@ -141,7 +141,7 @@ class RayExecutor:
         """Where and how a job was trained last; without one, as the first slot has it."""
         if not self._runs:
             raise AssertionError("slots are opened by `with`")
-        return replace(self._runs.get(key, self._runs[None]), seed=seed)
+        return self._runs.get(key, self._runs[None]).model_copy(update={"seed": seed})
 
     def submit(self, job: Job) -> None:
         """Give a job to the next slot that has none."""

@@ -12,15 +12,10 @@ from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors.messages import Ready
 from archsearch.training.job import Job
 from archsearch.training.records import Run
+from archsearch.training.run_paths import RunPaths
 
 if TYPE_CHECKING:
     from archsearch.executors.ray.actor import Parcel
-
-_CHECKPOINT = "checkpoint.pt"
-_LEFT_BY_A_RUN = frozenset(
-    (_CHECKPOINT, "checkpoint.corrupt", "history.csv", "model.py", "recipe.json", "run.json",
-     "spec.json")
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +71,7 @@ class Slot:
         Raises:
             ArchsearchError: its checkpoint cannot be read.
         """
-        path = job.folder / _CHECKPOINT
+        path = RunPaths(job.folder).checkpoint
         try:
             checkpoint = path.read_bytes() if path.exists() else None
         except OSError as error:
@@ -153,9 +148,10 @@ def write_files(job: Job, found: dict[str, bytes]) -> None:
     Raises:
         ArchsearchError: it cannot be written, or is nothing that a run leaves.
     """
-    if strange := sorted(found.keys() - _LEFT_BY_A_RUN):
+    paths = RunPaths(job.folder)
+    if strange := sorted(found.keys() - {path.name for path in paths.written_by_training}):
         raise ArchsearchError(f"a worker of {job.key} sent {strange[0][:100]!r}: no file of a run")
-    for name in sorted(found, key=lambda name: (name != _CHECKPOINT, name)):
+    for name in sorted(found, key=lambda name: (name != paths.checkpoint.name, name)):
         with atomic_files.replacing(job.folder / name) as temporary:
             temporary.write_bytes(found[name])
 

@@ -23,6 +23,7 @@ from archsearch.search.storage.driver_lock import DriverLock
 from archsearch.search.storage.retry import Retry
 from archsearch.search.storage.single_writer import SingleWriter
 from archsearch.search.storage.url import STORAGE_VARIABLE, is_postgres, public_url, redact
+from archsearch.search.trials import STUDY_FILE
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
 
@@ -95,9 +96,9 @@ def open_study(
         pruner=pruner_of(config),
         load_if_exists=True,
     )
-    if (stored := study.user_attrs.get("study")) is not None:
+    if (stored := STUDY_FILE.of(study)) is not None:
         _check_same_study(config, stored, folder)
-    study.set_user_attr("study", study_toml(config))
+    STUDY_FILE.store(study, study_toml(config))
     return study
 
 

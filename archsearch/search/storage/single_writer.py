@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.errors import StudyError
 from archsearch.search.storage.retry import Retry
+from archsearch.search.trials import INTERRUPTED
 
 _MAPPINGS = ("params", "distributions", "user_attrs", "system_attrs", "intermediate_values")
 NOT_YET = -1
@@ -104,7 +105,7 @@ class SingleWriter(BaseStorage):
             for unseen in every[len(cached.trials) : trial.number]:
                 # Cached once it is all done: what fails here is repeated from the beginning.
                 if not unseen.state.is_finished():
-                    self.database.set_trial_user_attr(unseen._trial_id, "interrupted", True)
+                    self.database.set_trial_user_attr(unseen._trial_id, INTERRUPTED.key, True)
                     self.database.set_trial_state_values(unseen._trial_id, TrialState.FAIL)
                 self._add(cached, self.database.get_trial(unseen._trial_id))
         self._add(cached, trial)

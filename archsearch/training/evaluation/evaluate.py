@@ -15,6 +15,7 @@ from archsearch.errors import ArchsearchError, CheckpointError
 from archsearch.training.augment import normalised
 from archsearch.training.checkpoint import trained_weights
 from archsearch.training.device import Device
+from archsearch.training.evaluation.records import Bin
 from archsearch.training.evaluation.run_folder import RunFolder
 from archsearch.training.images import Images
 from archsearch.training.loop import EVAL_BATCH
@@ -23,16 +24,6 @@ from archsearch.training.loop import EVAL_BATCH
 
 BINS = 15
 """Of confidence, as in Guo et al. 2017, arXiv 1706.04599."""
-
-
-class Bin(NamedTuple):
-    """Images whose confidence is in (low, high]; the means are None where there are none."""
-
-    low: float
-    high: float
-    images: int
-    confidence: float | None
-    accuracy: float | None
 
 
 class Mistake(NamedTuple):

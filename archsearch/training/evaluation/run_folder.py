@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.parse import from_json, read_text, source_name
@@ -16,39 +16,14 @@ from archsearch.spec.models import Spec
 from archsearch.training import checkpoint
 from archsearch.training.checkpoint import Checkpoint
 from archsearch.training.loop import target_reached
-from archsearch.training.recipe import Fraction, Recipe
-from archsearch.training.records import Epoch
+from archsearch.training.recipe import Recipe
+from archsearch.training.records import Epoch, Result, RunRecord
+from archsearch.training.run_paths import RunPaths
 
-_NEEDED = ("spec.json", "recipe.json", "run.json", "checkpoint.pt")
 _REMEDY = "run the command that trained it again: it goes on where it stopped"
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class Made(BaseModel):
-    """`run.json`: where and how the network was trained."""
-
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
-
-    device: str
-    precision: Literal["fp32", "bf16"]
-    seed: int
-    dataset: Literal["cifar10", "shapes"]
-    torch_version: str
-    full: bool
-    """Trained on all training images, the hold-out too."""
-    spec_hash: str
-
-
-class Result(BaseModel):
-    """What `result.json` says of the test at the end of training."""
-
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
-
-    test_acc: Fraction
-    device: str
-    precision: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +38,7 @@ class RunFolder:
     path: Path
     analysis: Analysis
     recipe: Recipe
-    made: Made
+    made: RunRecord
     checkpoint: Checkpoint
     result: Result | None
 
@@ -87,10 +62,11 @@ def read(folder: Path) -> RunFolder:
         ArchsearchError: there is no run at all.
     """
     _check_is_run(folder)
+    paths = RunPaths(folder)
     problems: list[Problem] = []
 
-    def part(name: str, parse: Callable[[Path], T]) -> T | None:
-        path = folder / name
+    def part(path: Path, parse: Callable[[Path], T]) -> T | None:
+        name = path.name
         if not path.is_file():
             problems.append(Problem(name, "missing", f"is not there; {_REMEDY}"))
             return None
@@ -103,17 +79,17 @@ def read(folder: Path) -> RunFolder:
             problems.append(Problem(name, "file", one_line(reason)))
         return None
 
-    analysis = part("spec.json", lambda path: analyze(_json(Spec, path)))
-    recipe = part("recipe.json", lambda path: _json(Recipe, path))
-    made = part("run.json", lambda path: _json(Made, path))
-    state = part("checkpoint.pt", _checkpoint)
-    tested = (folder / "result.json").exists()
-    result = part("result.json", lambda path: _json(Result, path)) if tested else None
+    analysis = part(paths.spec, lambda path: analyze(_json(Spec, path)))
+    recipe = part(paths.recipe, lambda path: _json(Recipe, path))
+    made = part(paths.run, lambda path: _json(RunRecord, path))
+    state = part(paths.checkpoint, _checkpoint)
+    tested = paths.result.exists()
+    result = part(paths.result, lambda path: _json(Result, path)) if tested else None
     if analysis:
         wanted = analysis.spec_hash[:12]
         networks = {
-            "run.json": made.spec_hash[:12] if made else None,
-            "checkpoint.pt": state.run.removeprefix("network ")[:12] if state else None,
+            paths.run.name: made.spec_hash[:12] if made else None,
+            paths.checkpoint.name: state.run.removeprefix("network ")[:12] if state else None,
         }
         for name, found in networks.items():
             if found is not None and found != wanted:
@@ -133,12 +109,14 @@ def _check_is_run(folder: Path) -> None:
     name = one_line(str(folder))
     if not folder.is_dir():
         raise ArchsearchError(f"{name}: no such folder; give one that archsearch train wrote")
-    if any((folder / file).exists() for file in _NEEDED):
+    paths = RunPaths(folder)
+    needed = (paths.spec, paths.recipe, paths.run, paths.checkpoint)
+    if any(path.exists() for path in needed):
         return
     if (folder / "trials").is_dir():
         raise ArchsearchError(f"{name}: is a study; give one of its runs: {name}/trials/NETWORK")
     raise ArchsearchError(
-        f"{name}: holds no training run ({', '.join(_NEEDED)}); "
+        f"{name}: holds no training run ({', '.join(path.name for path in needed)}); "
         "give a folder that archsearch train wrote"
     )
 

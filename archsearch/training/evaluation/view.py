@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from archsearch.common import atomic_files, csv_files
+from archsearch.common.csv_records import Cells
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
-from archsearch.training.evaluation.evaluate import Bin, Evaluation, Mistake
+from archsearch.training.datasets import DATASETS
+from archsearch.training.evaluation.evaluate import Evaluation
+from archsearch.training.evaluation.records import (
+    Bin,
+    ClassRecord,
+    EvaluationRecord,
+    MistakeRecord,
+    Split,
+)
 from archsearch.training.evaluation.run_folder import RunFolder
 from archsearch.training.progress import epoch_figures
-from archsearch.training.records import Run
+from archsearch.training.records import Run, write_record
+from archsearch.training.run_paths import EvaluationPaths
 
-Split = Literal["test", "holdout"]
 SPLIT_NAMES: Mapping[Split, str] = {"test": "test", "holdout": "hold-out"}
 MISTAKES_TOLD = 25
 """In `evaluation.json`; `mistakes.csv` has all."""
-PIXELS = "mistakes_pixels.png"
-"""The images of those told, as they are, side by side: for a page to show."""
 CONFUSIONS_SHOWN = 3
 
 
@@ -76,7 +82,7 @@ def notes(report: Report) -> tuple[str, ...]:
         )
     if before := _difference(report):
         found.append(before)
-    if report.on.dataset == "shapes":
+    if DATASETS[report.on.dataset].generated:
         found.append("shapes is a generated data set: this says nothing of CIFAR-10")
     return tuple(found)
 
@@ -172,39 +178,35 @@ def _class_grid(report: Report) -> Grid:
     return Grid(rows, left=frozenset({0, 4}), titles=_CLASS_TITLES)
 
 
-def data(report: Report) -> dict[str, Any]:
-    """What `evaluation.json` says; shares from 0 to 1."""
+def record(report: Report) -> EvaluationRecord:
+    """Return what `evaluation.json` says."""
     run, e = report.run, report.evaluation
-    return {
-        "name": run.analysis.spec.name,
-        "spec_hash": run.analysis.spec_hash,
-        "dataset": report.on.dataset,
-        "split": report.split,
-        "images": e.images,
-        "accuracy": e.accuracy,
-        "accuracy_low": e.interval.low,
-        "accuracy_high": e.interval.high,
-        "accuracy_with_flip": e.accuracy_with_flip,
-        "loss": e.loss,
-        "val_acc": run.history[-1].val_acc,
-        "target_accuracy": run.recipe.target_accuracy,
-        "reached_target": report.reached,
-        "finished": run.finished,
-        "epochs": len(run.history),
-        "device": report.on.device,
-        "precision": report.on.precision,
-        "seed": report.on.seed,
-        "torch_version": report.on.torch_version,
-        "trained": run.made.model_dump(exclude={"spec_hash"}),
-        "test_acc_after_training": run.result.test_acc if run.result else None,
-        "mean_confidence": e.mean_confidence,
-        "calibration_error": e.calibration_error,
-        "calibration": [b._asdict() for b in e.calibration],
-        "classes": _class_rows(report),
-        "confusion": e.confusion,
-        "mistakes": _mistake_rows(report)[:MISTAKES_TOLD],
-        "notes": notes(report),
-    }
+    return EvaluationRecord(
+        name=run.analysis.spec.name,
+        spec_hash=run.analysis.spec_hash,
+        split=report.split,
+        images=e.images,
+        accuracy=e.accuracy,
+        accuracy_low=e.interval.low,
+        accuracy_high=e.interval.high,
+        accuracy_with_flip=e.accuracy_with_flip,
+        loss=e.loss,
+        val_acc=run.history[-1].val_acc,
+        target_accuracy=run.recipe.target_accuracy,
+        reached_target=report.reached,
+        finished=run.finished,
+        epochs=len(run.history),
+        **report.on.model_dump(),
+        trained=run.made,
+        test_acc_after_training=run.result.test_acc if run.result else None,
+        mean_confidence=e.mean_confidence,
+        calibration_error=e.calibration_error,
+        calibration=e.calibration,
+        classes=_class_records(report),
+        confusion=e.confusion,
+        mistakes=_mistake_records(report)[:MISTAKES_TOLD],
+        notes=notes(report),
+    )
 
 
 def write_files(folder: Path, report: Report) -> tuple[str, ...]:
@@ -213,20 +215,20 @@ def write_files(folder: Path, report: Report) -> tuple[str, ...]:
     Raises:
         ArchsearchError: a file cannot be written.
     """
-    text = json.dumps(data(report), indent=2) + "\n"
-    atomic_files.write_text(folder / "evaluation.json", text)
+    paths = EvaluationPaths(folder)
+    write_record(paths.record, record(report))
     total = report.run.recipe.epochs
     log = (f"epoch {e.epoch}/{total} lr {e.lr:.3g} {epoch_figures(e)}" for e in report.run.history)
-    atomic_files.write_text(folder / "log.txt", "".join(f"{line}\n" for line in log))
+    atomic_files.write_text(paths.log, "".join(f"{line}\n" for line in log))
     tables: dict[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]] = {
-        "per_class.csv": (_CLASS_COLUMNS, _class_rows(report)),
+        "per_class.csv": _table(ClassRecord, _class_records(report)),
         "confusion.csv": (("true", *report.classes), _confusion_rows(report)),
-        "calibration.csv": (Bin._fields, [b._asdict() for b in report.evaluation.calibration]),
-        "mistakes.csv": (Mistake._fields, _mistake_rows(report)),
+        "calibration.csv": _table(Bin, report.evaluation.calibration),
+        "mistakes.csv": _table(MistakeRecord, _mistake_records(report)),
     }
     for name, (columns, rows) in tables.items():
         csv_files.write_csv(folder / name, columns, rows)
-    return ("evaluation.json", "log.txt", *tables)
+    return (paths.record.name, paths.log.name, *tables)
 
 
 def write_pixels(folder: Path, report: Report, pixels: NDArray[np.uint8]) -> tuple[str, ...]:
@@ -244,25 +246,26 @@ def write_pixels(folder: Path, report: Report, pixels: NDArray[np.uint8]) -> tup
     if not told:
         return ()
     strip = np.concatenate([pixels[mistake.image] for mistake in told], axis=1)
-    with atomic_files.replacing(folder / PIXELS) as temporary:
+    path = EvaluationPaths(folder).mistakes_pixels
+    with atomic_files.replacing(path) as temporary:
         Image.fromarray(strip).save(temporary, format="png")
-    return (PIXELS,)
+    return (path.name,)
 
 
-_CLASS_COLUMNS = ("class", "images", "right", "accuracy", "low", "high")
+def _table(model: type[Cells], records: Sequence[Cells]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and rows of a CSV of records."""
+    columns = [field.alias or name for name, field in model.model_fields.items()]
+    return columns, [each.model_dump(by_alias=True) for each in records]
 
 
-def _class_rows(report: Report) -> list[dict[str, Any]]:
-    return [
-        dict(
-            zip(
-                _CLASS_COLUMNS,
-                (name, score.images, score.right, score.accuracy, *score.interval),
-                strict=True,
-            )
-        )
+def _class_records(report: Report) -> tuple[ClassRecord, ...]:
+    return tuple(
+        ClassRecord.model_validate({
+            "class": name, "images": score.images, "right": score.right,
+            "accuracy": score.accuracy, **score.interval._asdict(),
+        })
         for name, score in zip(report.classes, report.evaluation.per_class, strict=True)
-    ]
+    )  # fmt: skip
 
 
 def _confusion_rows(report: Report) -> list[dict[str, Any]]:
@@ -272,15 +275,16 @@ def _confusion_rows(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _mistake_rows(report: Report) -> list[dict[str, Any]]:
-    return [
-        {
-            **mistake._asdict(),
-            "true": report.classes[mistake.true],
-            "predicted": report.classes[mistake.predicted],
-        }
+def _mistake_records(report: Report) -> tuple[MistakeRecord, ...]:
+    return tuple(
+        MistakeRecord(
+            image=mistake.image,
+            true=report.classes[mistake.true],
+            predicted=report.classes[mistake.predicted],
+            confidence=mistake.confidence,
+        )
         for mistake in report.evaluation.mistakes
-    ]
+    )
 
 
 def _machine(on: Run) -> str:

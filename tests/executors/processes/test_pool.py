@@ -72,7 +72,9 @@ def told(executor: Executor, keys: set[str]) -> Iterator[JobReport]:
 
 def without_times(reports: list[JobReport]) -> list[object]:
     return [
-        replace(r.epoch, train_seconds=0, images_per_second=0) if isinstance(r, EpochDone) else r
+        r.epoch.model_copy(update={"train_seconds": 0, "images_per_second": 0})
+        if isinstance(r, EpochDone)
+        else r
         for r in reports
     ]
 

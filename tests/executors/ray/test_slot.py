@@ -157,14 +157,14 @@ def test_a_slot_that_opens_makes_room_and_a_job_is_recorded_where_it_was_trained
     executor._take_orders()
     assert given == []
     for at, device in ((2, "cuda"), (1, "cpu")):
-        word = Ready(replace(RUN, device=device), 0)
+        word = Ready(RUN.model_copy(update={"device": device}), 0)
         monkeypatch.setattr(Slot, "next_word", lambda _self, word=word: word)
         executor._receive(slots[at])
         assert isinstance(executor.next_report(), MoreRoom)
     assert executor.ready == 2
     executor._take_orders()
     assert given == [(1, JOB.key)]
-    assert executor.run_of(7, JOB.key) == replace(RUN, device="cpu", seed=7)
+    assert executor.run_of(7, JOB.key) == RUN.model_copy(update={"device": "cpu", "seed": 7})
     assert executor.run_of(7, "none").device == executor.run_of(7).device == "cuda"
 
 
