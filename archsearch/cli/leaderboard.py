@@ -14,8 +14,10 @@ from archsearch.cli import EXIT_BAD_INPUT
 from archsearch.common.console import show
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from archsearch.leaderboard.query import Query
-    from archsearch.leaderboard.reader import Board, Row
+    from archsearch.leaderboard.reader import Board
 
 
 class Format(StrEnum):
@@ -39,8 +41,8 @@ def leaderboard(
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="As 'params<=150000', 'val_acc>85%', 'status=trained', 'knobs~stride=2'; may be "
-            "repeated, and all must hold.",
+            help="As 'params<=150000', 'val_acc>85%', 'status=trained', 'knob_block2.stride=2'; "
+            "may be repeated, and all must hold.",
         ),
     ] = None,
     pareto: Annotated[
@@ -128,7 +130,7 @@ def _show(
         found |= {name for board in boards for name in board.columns}
         names = [name for name in known if name in found]
     _note(boards, rows)
-    if not rows:
+    if rows.empty:
         sys.stderr.write("note: there is no such row\n")
     match output:
         case Format.table:
@@ -147,7 +149,7 @@ def _compare(boards: Sequence[Board], first: str, second: str, output: Format) -
     from archsearch.leaderboard.compare import compare, comparison_data, comparison_page
 
     found = compare(boards, first, second)
-    _note(boards, (found.first, found.second))
+    _note(boards, found.rows)
     if output is Format.json:
         sys.stdout.write(json.dumps(comparison_data(found), indent=2) + "\n")
     else:
@@ -157,7 +159,7 @@ def _compare(boards: Sequence[Board], first: str, second: str, output: Format) -
     return EXIT_BAD_INPUT if found.problems else 0
 
 
-def _note(boards: Sequence[Board], rows: Sequence[Row]) -> None:
+def _note(boards: Sequence[Board], rows: pd.DataFrame) -> None:
     """Say what makes rows of several studies hard to compare."""
     if len(boards) < 2:
         return

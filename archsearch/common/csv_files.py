@@ -99,8 +99,9 @@ def _is_row(line: str, columns: int) -> bool:
 
 def _csv_line(values: Sequence[Any]) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in values])
-    return line.getvalue()
+    # Cells are quoted where they hold a character of the terminator; we end lines with \n alone.
+    csv.writer(line, lineterminator="\r\n").writerow([_cell(value) for value in values])
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _cell(value: Any) -> Any:

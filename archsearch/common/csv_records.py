@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,15 +19,6 @@ MAX_ROWS = 200_000
 
 MAX_TEXT = 2_000
 """Characters of a cell that are shown."""
-_AXES = re.compile(r"(\d{1,9})(?:x(\d{1,9}))?", re.ASCII)
-
-
-def _pair(value: object) -> object:
-    """(height, width) of a cell (`65` or `65x97`)."""
-    found = _AXES.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        raise ValueError("a number of pixels (65, or 65x97)")
-    return int(found[1]), int(found[2] or found[1])
 
 
 def _text(value: object) -> object:
@@ -37,10 +27,8 @@ def _text(value: object) -> object:
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[int, Field(ge=0, le=10**15)]
-Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(_text)]
-Axes = Annotated[tuple[int, int], BeforeValidator(_pair)]
 SpecHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Names a folder, so it must not be a path."""
 

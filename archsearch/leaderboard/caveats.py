@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import pandas as pd
+
 from archsearch.errors import ArchsearchError
-from archsearch.leaderboard.reader import STUDY, Board, Row
+from archsearch.leaderboard.reader import STUDY, Board, values_of
 from archsearch.study.config import read_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
@@ -13,28 +15,24 @@ from archsearch.training.recipe import Recipe
 _TIMED = ("device", "precision")
 
 
-def what_differs(boards: Iterable[Board], rows: Iterable[Row]) -> list[str]:
-    """What makes figures of these rows' studies differ, besides the networks; a sentence each."""
-    shown: dict[str, list[Row]] = {}
-    for row in rows:
-        shown.setdefault(str(row[STUDY]), []).append(row)
-    if len(shown) < 2:
+def what_differs(boards: Iterable[Board], rows: pd.DataFrame) -> list[str]:
+    """Return what makes figures of these rows' studies differ, besides the networks."""
+    studies = {str(name): mine for name, mine in rows.groupby(STUDY, sort=False)}
+    if len(studies) < 2:
         return []
-    recipes = {board.name: _recipe(board.folder) for board in boards if board.name in shown}
-    return [*_accuracy(shown, recipes), *_time(shown)]
+    recipes = {board.name: _recipe(board.folder) for board in boards if board.name in studies}
+    return [*_accuracy(studies, recipes), *_time(studies)]
 
 
 def _accuracy(
-    shown: Mapping[str, list[Row]], recipes: Mapping[str, Recipe | None]
+    studies: Mapping[str, pd.DataFrame], recipes: Mapping[str, Recipe | None]
 ) -> Iterable[str]:
-    data = {name: _values(rows, "dataset") for name, rows in shown.items()}
+    data = _values(studies, "dataset")
     if _differ(data):
         yield f"accuracies are of different data sets ({_list(data)}): they cannot be compared"
+    trained = {name: rows[rows["status"] == "trained"] for name, rows in studies.items()}
     for what, column in (("hold-out", "epochs"), ("test", "final_epochs")):
-        epochs = {
-            name: _values((row for row in rows if row["status"] == "trained"), column)
-            for name, rows in shown.items()
-        }
+        epochs = _values(trained, column)
         if _differ(epochs):
             yield (
                 f"{what} accuracies are after different numbers of epochs ({_list(epochs)}): "
@@ -56,9 +54,9 @@ def _accuracy(
         )
 
 
-def _time(shown: Mapping[str, list[Row]]) -> Iterable[str]:
+def _time(studies: Mapping[str, pd.DataFrame]) -> Iterable[str]:
     for column in _TIMED:
-        values = {name: _values(rows, column) for name, rows in shown.items()}
+        values = _values(studies, column)
         if _differ(values):
             yield f"seconds are of different {column}s ({_list(values)})"
 
@@ -71,8 +69,8 @@ def _recipe(folder: StudyFolder) -> Recipe | None:
         return None
 
 
-def _values(rows: Iterable[Row], column: str) -> list[str]:
-    return sorted({str(value) for row in rows if (value := row.get(column)) is not None})
+def _values(studies: Mapping[str, pd.DataFrame], column: str) -> dict[str, list[str]]:
+    return {name: values_of(rows[column]) for name, rows in studies.items()}
 
 
 def _differ(by_study: Mapping[str, list[str]]) -> bool:

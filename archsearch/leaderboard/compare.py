@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.page import Grid, Line, Page
 from archsearch.common.parse import from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, one_line, shown
-from archsearch.leaderboard.reader import STUDY, Board, Cell, Row
+from archsearch.leaderboard.entry import KNOB
+from archsearch.leaderboard.reader import STUDY, Board, Cell, Row, records, stacked
 from archsearch.spec.diff import Change, differences
 from archsearch.spec.formatting import axes
 from archsearch.spec.models import Spec
@@ -62,11 +65,14 @@ class Comparison:
     """Two rows.
 
     Attributes:
+        rows: both, with the columns of all leaderboards.
+        first: the first row, with the columns of its leaderboard.
         layers: where the specs differ; None where one of them cannot be read.
         settings: knobs that differ; None where one leaderboard does not have them.
         problems: why what is unknown is.
     """
 
+    rows: pd.DataFrame
     first: Row
     second: Row
     layers: list[Change] | None
@@ -76,15 +82,17 @@ class Comparison:
 
 
 def compare(boards: Sequence[Board], first: str, second: str) -> Comparison:
-    """Two rows as a user names them.
+    """Compare two rows as a user names them.
 
     Raises:
         ArchsearchError: there is no such row, or more than one.
     """
-    picked = [pick(boards, text) for text in (first, second)]
-    (_, a), (_, b) = picked
+    table = stacked(boards)
+    rows = table.loc[[pick(boards, table, text) for text in (first, second)]]
+    by_name = {board.name: board for board in boards}
+    both = [(by_name[str(row[STUDY])], row) for row in records(rows)]
     analyses, problems = [], []
-    for board, row in picked:
+    for board, row in both:
         try:
             analyses.append(_analysis(board, row))
         except ArchsearchError as error:
@@ -92,48 +100,56 @@ def compare(boards: Sequence[Board], first: str, second: str) -> Comparison:
     layers = None
     if len(analyses) == 2:
         layers = differences(analyses[0].spec, analyses[1].spec)
-    return Comparison(a, b, layers, _settings(a, b), list(_outcome(a, b)), problems)
+    a, b = ({column: row[column] for column in (STUDY, *board.columns)} for board, row in both)
+    return Comparison(rows, a, b, layers, _settings(a, b), list(_outcome(a, b)), problems)
 
 
-def pick(boards: Sequence[Board], text: str) -> tuple[Board, Row]:
-    """The row that is meant: by its rank, t and its trial's number, or how its hash begins.
+def pick(boards: Sequence[Board], table: pd.DataFrame, text: str) -> int:
+    """Find the row that is meant: by its rank, t and its trial's number, or how its hash begins.
 
     With STUDY: in front where there are several.
+
+    Args:
+        boards: the leaderboards.
+        table: their rows.
+        text: what a user wrote.
+
+    Returns:
+        The row's label in the table.
 
     Raises:
         ArchsearchError: none is meant, or more than one.
     """
     study, _, ref = text.rpartition(":")
     named = [
-        board for board in boards if study.rstrip("/") in ("", board.name, str(board.folder.path))
+        board.name
+        for board in boards
+        if study.rstrip("/") in ("", board.name, str(board.folder.path))
     ]
     if not named:
         known = ", ".join(board.name for board in boards)
         raise ArchsearchError(f"{shown(text)}: no study {shown(study)} here; choose of {known}")
-    found = [(board, row) for board in named for row in _rows(board, ref)]
+    found = table[table[STUDY].isin(named) & _meant(table, ref)]
     if len(found) == 1:
-        return found[0]
-    if not found:
+        return int(found.index[0])
+    if found.empty:
         raise ArchsearchError(
             f"{shown(text)}: no such row; give a rank (3), t and a trial's number (t12), or at "
             "least four digits of a hash"
         )
-    if len({board.name for board, _ in found}) > 1:
-        studies = ", ".join(dict.fromkeys(board.name for board, _ in found))
+    if found[STUDY].nunique() > 1:
+        studies = ", ".join(found[STUDY].unique())
         raise ArchsearchError(f"{shown(text)}: is in {studies}; write STUDY:{ref}")
     raise ArchsearchError(f"{shown(text)}: {len(found)} rows are that; give more of the hash")
 
 
-def _rows(board: Board, ref: str) -> list[Row]:
+def _meant(table: pd.DataFrame, ref: str) -> pd.Series[bool]:
     if trial := _TRIAL.fullmatch(ref):
-        return [row for row in board.rows if row["trial"] == int(trial[1])]
-    if re.fullmatch(r"[0-9]{1,9}", ref):
-        ranked = [row for row in board.rows if row["rank"] == int(ref)]
-        if ranked:
-            return ranked
-    if _HASH.fullmatch(ref):
-        return [row for row in board.rows if str(row["spec_hash"]).startswith(ref)]
-    return []
+        return table["trial"] == int(trial[1])
+    by_rank = table["rank"] == (int(ref) if re.fullmatch(r"[0-9]{1,9}", ref) else -1)
+    by_hash = table["spec_hash"].fillna("").str.startswith(ref) & bool(_HASH.fullmatch(ref))
+    of_ranked = table[STUDY].isin(table[STUDY][by_rank])
+    return by_rank | (by_hash & ~of_ranked)
 
 
 # The networks
@@ -169,22 +185,22 @@ def _analysis(board: Board, row: Row) -> Analysis:
 
 def _settings(first: Row, second: Row) -> list[Change] | None:
     """Knobs that differ, as the leaderboard has them."""
-    a, b = (_knobs(row.get("knobs")) for row in (first, second))
-    if a is None or b is None:
+    a, b = (_knobs(row) for row in (first, second))
+    if not a or not b:
         return None
     return [
-        Change(name, a.get(name, ""), b.get(name, ""))
+        Change(one_line(name), a.get(name, ""), b.get(name, ""))
         for name in dict.fromkeys((*a, *b))
-        if a.get(name) != b.get(name)
+        if a.get(name, "") != b.get(name, "")
     ]
 
 
-def _knobs(cell: Cell) -> dict[str, str] | None:
-    """`block1.width=24 block1.stride=1`, by name."""
-    if not isinstance(cell, str):
-        return None
-    parts = (part.partition("=") for part in cell.split())
-    return {one_line(name): one_line(value) for name, _, value in parts}
+def _knobs(row: Row) -> dict[str, str]:
+    return {
+        column.removeprefix(KNOB): "" if cell is None else one_line(str(cell))
+        for column, cell in row.items()
+        if column.startswith(KNOB)
+    }
 
 
 # The outcome

@@ -7,9 +7,13 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
 
 from archsearch.errors import ArchsearchError, shown
-from archsearch.leaderboard.reader import AXES, COLUMNS, SHARES, STUDY, Board, Cell, Row, kind_of
+from archsearch.leaderboard.entry import COLUMNS
+from archsearch.leaderboard.reader import AXES, SHARES, STUDY, Board, stacked
 from archsearch.study.objective import pareto_front
 
 MAX_TEXT = 1_000
@@ -27,8 +31,8 @@ _HIGH_FIRST = frozenset(
     }
 )
 """Columns of which more is better, or which say that something is so."""
-_CONDITION = re.compile(r"\s*([A-Za-z0-9_]+)\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_ORDERS: dict[str, Callable[[float, float], bool]] = {
+_CONDITION = re.compile(r"\s*([^\s<>=!~]+)\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+_ORDERS: dict[str, Callable[[Any, float], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -55,38 +59,36 @@ class Query:
     top: int | None = None
 
 
-def chosen(boards: Sequence[Board], query: Query) -> list[Row]:
-    """The rows to show; where rows of several studies are sorted, they are ranked anew.
+def chosen(boards: Sequence[Board], query: Query) -> pd.DataFrame:
+    """Return the rows to show; where rows of several studies are sorted, they are ranked anew.
 
     Raises:
         ArchsearchError: a condition or a column cannot be understood.
     """
-    known = known_columns(boards)
-    conditions = [_condition(text, known) for text in query.where]
-    rows = [
-        row for board in boards for row in board.rows if all(holds(row) for holds in conditions)
-    ]
+    table, known = stacked(boards), known_columns(boards)
+    for text in query.where:
+        table = table[where(table, text, known)]
     if query.pareto:
-        trained = [row for row in rows if row["status"] == "trained"]
-        front = pareto_front([_costs(row) for row in trained])
-        rows = [row for row, on_front in zip(trained, front, strict=True) if on_front]
+        table = table[table["status"] == "trained"]
+        costs = table.assign(val_acc=-table["val_acc"])[["val_acc", "params", "macs"]]
+        filled = costs.astype("Float64").fillna(float("inf"))
+        table = table[pareto_front(list(filled.itertuples(index=False, name=None)))]
     if query.sort is None:
-        of_studies = ([row for row in rows if row[STUDY] == board.name] for board in boards)
-        return [row for mine in of_studies for row in mine[: query.top]]
-    rows = _sorted(rows, query.sort, known)
+        return table if query.top is None else table.groupby(STUDY, sort=False).head(query.top)
+    table = _sorted(table, query.sort, known)
     if len(boards) > 1:
-        rows = [{**row, "rank": rank} for rank, row in enumerate(rows, start=1)]
-    return rows[: query.top]
+        table = table.assign(rank=pd.array(range(1, len(table) + 1), dtype="Int64"))
+    return table.iloc[: query.top]
 
 
 def known_columns(boards: Iterable[Board]) -> list[str]:
-    """Every column that a leaderboard can have, and those that these have."""
+    """Return every column that a leaderboard can have, and those that these have."""
     found = [column for board in boards for column in board.columns]
     return list(dict.fromkeys((STUDY, *COLUMNS, *found)))
 
 
 def check_columns(columns: Iterable[str], known: Sequence[str]) -> None:
-    """That there are such columns.
+    """Check that there are such columns.
 
     Raises:
         ArchsearchError: one is unknown.
@@ -98,89 +100,68 @@ def check_columns(columns: Iterable[str], known: Sequence[str]) -> None:
             raise ArchsearchError(f"no column {shown(column)}; {hint}")
 
 
-def _costs(row: Row) -> tuple[float, ...]:
-    return tuple(
-        sign * value if isinstance(value := row.get(column), int | float) else float("inf")
-        for sign, column in ((-1, "val_acc"), (1, "params"), (1, "macs"))
-    )
-
-
-# Order
-
-
-def _sorted(rows: Iterable[Row], sort: str, known: Sequence[str]) -> list[Row]:
-    """By a column; what has nothing there comes last, and rows that agree stay as they were."""
+def _sorted(table: pd.DataFrame, sort: str, known: Sequence[str]) -> pd.DataFrame:
+    """Sort by a column; blank cells come last, and rows that agree stay as they were."""
     column = sort.removeprefix("-").removeprefix("+")
     check_columns([column], known)
     high_first = sort[0] == "-" or (sort[0] != "+" and column in _HIGH_FIRST)
-    there = [row for row in rows if row.get(column) is not None]
-    missing = [row for row in rows if row.get(column) is None]
-    there.sort(key=lambda row: _key(row[column]), reverse=high_first)
-    return there + missing
+    order = _smaller_axis(table[column]).sort_values(ascending=not high_first, kind="stable")
+    return table.loc[order.index]
 
 
-def _key(value: Cell) -> tuple[float, str]:
-    """Numbers by size, a field by its smaller axis, text by its letters."""
-    return (0, value) if isinstance(value, str) else (_number(value), "")
-
-
-def _number(value: Cell) -> float:
-    if isinstance(value, tuple):
-        return min(value)
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _smaller_axis(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a receptive field as its smaller axis, other cells as they are."""
+    if cells.dtype != object:
+        return cells
+    return cells.map(lambda cell: min(cell) if isinstance(cell, tuple) else cell).astype("Int64")
 
 
 # Conditions
 
 
-def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
-    """Whether a row is as `COLUMN OP VALUE` says; no order holds for what is not known."""
+def where(table: pd.DataFrame, text: str, known: Sequence[str]) -> pd.Series[bool]:
+    """Return which rows are as `COLUMN OP VALUE` says; no order holds for what is not known.
+
+    Raises:
+        ArchsearchError: the condition cannot be understood.
+    """
     found = _CONDITION.fullmatch(text) if len(text) <= MAX_TEXT else None
     if found is None:
         raise ArchsearchError(f"--where {shown(text)}: {_FORM}")
     column, sign, wanted = found.groups()
     check_columns([column], known)
-    kind = kind_of(column)
+    cells = table[column]
     if sign == "~":
-        if kind is not str:
+        if cells.dtype != "string":
             raise ArchsearchError(f"--where {shown(text)}: ~ looks into text; {column} is none")
-        return lambda row: wanted in str(row.get(column) or "")
+        return _mask(cells.fillna("").str.contains(wanted, regex=False))
     if sign in _ORDERS:
-        if kind not in (int, float):
+        if cells.dtype in ("string", "boolean"):
             raise ArchsearchError(
                 f"--where {shown(text)}: {column} has no order; use =, != or ~ (contains)"
             )
-        return _ordered(column, _ORDERS[sign], _wanted_number(column, wanted, text))
-    equal = _equals(column, wanted, text)
-    return (lambda row: not equal(row)) if sign == "!=" else equal
+        return _mask(_ORDERS[sign](_smaller_axis(cells), _wanted_number(column, wanted, text)))
+    equal = _equal(cells, column, wanted, text)
+    return ~equal if sign == "!=" else equal
 
 
-def _ordered(
-    column: str, order: Callable[[float, float], bool], limit: float
-) -> Callable[[Row], bool]:
-    def holds(row: Row) -> bool:
-        value = row.get(column)
-        return value is not None and order(_number(value), limit)
-
-    return holds
-
-
-def _equals(column: str, wanted: str, text: str) -> Callable[[Row], bool]:
-    """Without a value: whether there is none."""
-    value: Cell
+def _equal(cells: pd.Series[Any], column: str, wanted: str, text: str) -> pd.Series[bool]:
+    """Return which cells are the wanted one; without one, which are blank."""
     if not wanted:
-        value = None
-    elif kind_of(column) is bool:
+        return cells.isna()
+    if cells.dtype == "boolean":
         if wanted.lower() not in _SWITCH:
             raise ArchsearchError(f"--where {shown(text)}: {column} is true or false")
-        value = _SWITCH[wanted.lower()]
-    elif column in AXES and (sides := re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", wanted)):
-        value = int(sides[1]), int(sides[2])
-    elif kind_of(column) is str:
-        value = wanted
-    else:
-        value = _wanted_number(column, wanted, text)
-    return lambda row: row.get(column) == value
+        return _mask(cells == _SWITCH[wanted.lower()])
+    if column in AXES and (sides := re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", wanted)):
+        return _mask(cells.map(lambda cell: cell == (int(sides[1]), int(sides[2])), "ignore"))
+    if cells.dtype == "string":
+        return _mask(cells == wanted)
+    return _mask(cells == _wanted_number(column, wanted, text))
+
+
+def _mask(holds: pd.Series[Any]) -> pd.Series[bool]:
+    return holds.astype("boolean").fillna(value=False).astype(bool)
 
 
 def _wanted_number(column: str, wanted: str, text: str) -> float:

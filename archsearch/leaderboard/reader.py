@@ -1,37 +1,39 @@
-"""A `leaderboard.csv` read back, of any version and in any state."""
+"""Read `leaderboard.csv`, as any version wrote it, into a DataFrame."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
-from archsearch.leaderboard.entry import Entry, Status
+import pandas as pd
+
+from archsearch.errors import InputError, Problem, one_line, shown
+from archsearch.leaderboard.csv_lines import REMEDY, csv_lines
+from archsearch.leaderboard.entry import COLUMNS, KNOB, Entry, Share, Status, Within
+from archsearch.space.neighbourhood import MAX_KNOBS
+from archsearch.spec.ops import Pair
 from archsearch.study.folder import StudyFolder
 
-MAX_BYTES = 1 << 24
-"""Of a leaderboard: a row takes less than a kilobyte."""
 MAX_ROWS = 10_000
-MAX_COLUMNS = 100
+MAX_COLUMNS = 100 + MAX_KNOBS
+MAX_CELLS = 5_000_000
+"""Rows times columns."""
 STUDY = "study"
 """The column that says whose row it is; no file has it."""
+_JOINED = "knobs"
+"""The column of older versions that holds every knob of a row: `width=24 stride=1`."""
 
 Cell = int | float | bool | str | tuple[int, int] | None
 """A receptive field may be (height, width); None: nothing is known."""
 Row = dict[str, Cell]
 
-COLUMNS = tuple(field.name for field in fields(Entry))
 _NEEDED = ("rank", "trial", "spec_hash", "status", "val_acc", "params")
-_REMEDY = "archsearch doctor DIR writes it anew where the study.db is there"
-_WHOLE = re.compile(r"[0-9]{1,18}")
-_REAL = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?")
-_AXES = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")
-_SWITCH = {"True": True, "False": False}
+_FILLED = frozenset(_NEEDED) - {"spec_hash", "val_acc"}
+"""Columns without blank cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,55 +41,72 @@ class Board:
     """A study's leaderboard.
 
     Attributes:
-        name: what the study is called beside others.
-        columns: that its file has.
-        rows: in its order; a column that an older version did not write is not in them.
+        name: name of the study, different from those of others beside it.
+        columns: columns of its file; of an old file's `knobs`, the columns they make.
+        frame: its rows in order, with the column `study`, every column of `Entry` (all blank
+            where an older version did not write it), and then the other columns of the file.
     """
 
     name: str
     folder: StudyFolder
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    frame: pd.DataFrame
+
+
+def read_leaderboard(folder: Path) -> pd.DataFrame:
+    """Return a study folder's leaderboard, whichever version wrote it.
+
+    It has every column of `Entry`, then `knob_NAME` for each knob. Columns have nullable dtypes:
+    Int64, Float64, boolean and string. A receptive field is an integer; where the axes of any
+    differ, the column is of dtype object and holds (height, width) there.
+
+    Raises:
+        InputError: the file is damaged; has a problem for each damaged line.
+        ArchsearchError: there is none, or it cannot be read.
+    """
+    return read_board(folder, "").frame.drop(columns=STUDY)
 
 
 def read_board(folder: Path, name: str) -> Board:
-    """A study folder's leaderboard.
+    """Return a study folder's leaderboard under a name of the study.
 
     Raises:
-        InputError: it is damaged: every line that is.
+        InputError: the file is damaged; has a problem for each damaged line.
         ArchsearchError: there is none, or it cannot be read.
     """
     path = StudyFolder(folder).leaderboard
-    lines = _lines(_text(path), one_line(str(path)))
+    lines = csv_lines(path)
     header = next(lines, (1, []))[1]
     problems = list(_header_problems(header))
     if problems:
         raise InputError(str(path), problems)
-    readers = [_reader(column) for column in header]
-    rows: list[Row] = []
-    for number, cells in lines:
-        if len(rows) == MAX_ROWS:
-            message = f"is a row too many: at most {MAX_ROWS:,} are read"
-            raise InputError(str(path), [*problems, Problem(f"line {number}", "rows", message)])
+    columns: list[list[Any]] = [[] for _ in header]
+    parsers = [_parser(column) for column in header]
+    most = min(MAX_ROWS, MAX_CELLS // len(header))
+    for count, (number, cells) in enumerate(lines):
+        place = f"line {number}"
+        if count == most:
+            message = f"is a row too many: at most {most:,} are read"
+            raise InputError(str(path), [*problems, Problem(place, "rows", message)])
         if len(cells) != len(header):
-            message = f"has {len(cells)} cells, the header has {len(header)}; {_REMEDY}"
-            problems.append(Problem(f"line {number}", "cells", message))
+            message = f"has {len(cells)} cells, the header has {len(header)}; {REMEDY}"
+            problems.append(Problem(place, "cells", message))
             continue
-        row: Row = {STUDY: name}
-        for column, read, text in zip(header, readers, cells, strict=True):
+        for column, parse, values, text in zip(header, parsers, columns, cells, strict=True):
             try:
-                row[column] = read(text)
+                values.append(parse(text))
             except ValueError as error:
-                message = f"{column} must be {error}, got {shown(text)}; {_REMEDY}"
-                problems.append(Problem(f"line {number}", "value", message))
-        rows.append(row)
+                values.append(None)
+                message = f"{column} must be {error}, got {shown(text)}; {REMEDY}"
+                problems.append(Problem(place, "value", message))
     if problems:
         raise InputError(str(path), problems)
-    return Board(name, StudyFolder(folder), tuple(header), tuple(rows))
+    found = _with_knobs(dict(zip(header, columns, strict=True)), path)
+    return Board(name, StudyFolder(folder), tuple(found), _frame(name, found, len(columns[0])))
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """What studies are called side by side: their folders' names, where two agree their paths."""
+    """Name studies side by side: by their folders' names, or their paths where two names agree."""
     names = [one_line(folder.resolve().name) for folder in folders]
     return [
         name if names.count(name) == 1 else one_line(str(folder))
@@ -95,122 +114,186 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     ]
 
 
-def _text(path: Path) -> str:
-    name = one_line(str(path))
-    try:
-        if path.exists() and not path.is_file():
-            raise ArchsearchError(f"{name}: is no file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ArchsearchError(
-            f"{name}: cannot be read: {why}; give a study folder (studies/NAME)"
-        ) from error
-    if len(data) > MAX_BYTES:
-        raise ArchsearchError(f"{name}: larger than {MAX_BYTES >> 20} MiB: no leaderboard is")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            str(path), [Problem(f"line {line}", "text", f"is not UTF-8 text; {_REMEDY}")]
-        ) from error
+def stacked(boards: Iterable[Board]) -> pd.DataFrame:
+    """Return the rows of all leaderboards, one below the other, with the columns of any."""
+    table = pd.concat([board.frame for board in boards], ignore_index=True)
+    # A knob may be a number in one space and a word in another.
+    mixed = [c for c in table if c not in COLUMNS and table[c].dtype == object]
+    return table.astype(dict.fromkeys(mixed, "string"))
 
 
-def _lines(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of cells, each with the number of the line that it ends on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for cells in reader:
-            if cells:
-                yield reader.line_num, cells
-    except csv.Error as error:
-        problem = Problem(f"line {reader.line_num}", "csv", f"{error}; {_REMEDY}")
-        raise InputError(source, [problem]) from error
+def records(table: pd.DataFrame) -> list[Row]:
+    """Return the rows as plain values; None in blank cells."""
+    columns = [[None if cell is pd.NA else cell for cell in table[c].tolist()] for c in table]
+    names = list(map(str, table))
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def values_of(cells: pd.Series[Any]) -> list[str]:
+    """Return the different values of a column as text, in order."""
+    return sorted(set(cells.dropna().astype(str)))
+
+
+def entries(board: Board) -> list[Entry]:
+    """Return the rows as they were written.
+
+    Raises:
+        InputError: rows have blank cells that none of ours has.
+    """
+    needed = [f.name for f in fields(Entry) if f.default is f.default_factory is MISSING]
+    blank = board.frame[needed].isna()
+    problems = [
+        Problem(f"trial {trial}", "blank", f"{column} is blank; {REMEDY}")
+        for column in needed
+        for trial in board.frame["trial"][blank[column]]
+    ]
+    if problems:
+        raise InputError(str(board.folder.leaderboard), problems)
+    return [_entry(row) for row in records(board.frame)]
+
+
+def _entry(row: Row) -> Entry:
+    there: dict[str, Any] = {column: cell for column, cell in row.items() if cell is not None}
+    for column in AXES:
+        if isinstance(there[column], int):
+            there[column] = (there[column],) * 2
+    knobs = {c.removeprefix(KNOB): cell for c, cell in there.items() if c.startswith(KNOB)}
+    return Entry(**{c: there[c] for c in COLUMNS if c in there}, knobs=knobs)
+
+
+# Columns
 
 
 def _header_problems(header: Sequence[str]) -> Iterator[Problem]:
     missing = [column for column in _NEEDED if column not in header]
     if missing:
-        told = f"is no leaderboard's header: it has no column {', '.join(missing)}; {_REMEDY}"
+        told = f"is no leaderboard's header: it has no column {', '.join(missing)}; {REMEDY}"
         yield Problem("line 1", "header", told)
     elif len(set(header)) < len(header) or STUDY in header:
         twice = next(column for column in header if header.count(column) > 1 or column == STUDY)
         yield Problem("line 1", "header", f"has a column {shown(twice)} too many; rename it")
+    elif _JOINED in header and any(column.startswith(KNOB) for column in header):
+        yield Problem("line 1", "header", f"has knobs in one column and in many; {REMEDY}")
     elif len(header) > MAX_COLUMNS:
         yield Problem("line 1", "header", f"has {len(header)} columns, more than {MAX_COLUMNS}")
+
+
+def _with_knobs(found: Mapping[str, list[Any]], path: Path) -> dict[str, list[Any]]:
+    """Return the columns with an old file's `knobs` as one column per knob, at the end.
+
+    Raises:
+        InputError: there are too many knobs.
+    """
+    joined = found.get(_JOINED, [])
+    knobs: dict[str, list[str | None]] = {}
+    most = min(MAX_KNOBS, MAX_CELLS // max(1, len(joined)))
+    for at, cell in enumerate(joined):
+        for part in (cell or "").split():
+            name, _, value = part.partition("=")
+            if (column := KNOB + name) not in knobs:
+                knobs[column] = [None] * len(joined)
+            knobs[column][at] = value
+        if len(knobs) > most:
+            message = f"names more than {most:,} knobs by row {at + 1:,}"
+            raise InputError(str(path), [Problem(f"column {_JOINED}", "knobs", message)])
+    return {column: cells for column, cells in found.items() if column != _JOINED} | knobs
+
+
+def _frame(name: str, found: Mapping[str, list[Any]], rows: int) -> pd.DataFrame:
+    blank = [None] * rows
+    arrays: dict[str, Any] = {STUDY: pd.array([name] * rows, dtype="string")}
+    for column in (*COLUMNS, *(column for column in found if column not in COLUMNS)):
+        cells = found.get(column, blank)
+        dtype = DTYPES.get(column, "string")
+        if column in AXES and any(isinstance(cell, tuple) for cell in cells):
+            dtype = "object"
+        elif column.startswith(KNOB) and all(map(_WHOLE.fullmatch, filter(None, cells))):
+            cells = [cell and int(cell) for cell in cells]
+            dtype = "Int64"
+        arrays[column] = pd.Series(cells, dtype=dtype)
+    return pd.DataFrame(arrays)
 
 
 # Cells
 
 
-def _whole(text: str) -> int:
-    if not _WHOLE.fullmatch(text):
-        raise ValueError("a count")
-    return int(text)
+class _Kind(NamedTuple):
+    """How cells of a type are read: the texts that they may be, and of which dtype they become."""
 
-
-def _real(text: str) -> float:
-    if not _REAL.fullmatch(text):
-        raise ValueError("a number")
-    return float(text)
-
-
-def _share(text: str) -> float:
-    value = _real(text)
-    if not 0 <= value <= 1:
-        raise ValueError("a share from 0 to 1")
-    return value
-
-
-def _status(text: str) -> str:
-    if text not in get_args(Status):
-        raise ValueError(f"one of {', '.join(get_args(Status))}")
-    return text
-
-
-def _switch(text: str) -> bool:
-    if text not in _SWITCH:
-        raise ValueError("True or False")
-    return _SWITCH[text]
+    dtype: str
+    pattern: re.Pattern[str]
+    words: str
+    parse: Callable[[str], Any]
 
 
 def _axes(text: str) -> int | tuple[int, int]:
-    if sides := _AXES.fullmatch(text):
-        return int(sides[1]), int(sides[2])
-    if not _WHOLE.fullmatch(text):
-        raise ValueError("an integer or HEIGHTxWIDTH")
-    return int(text)
+    height, by, width = text.partition("x")
+    return (int(height), int(width)) if by else int(height)
 
 
-_TYPES: dict[str, Any] = get_type_hints(Entry)
-_BY_TYPE: dict[Any, Callable[[str], Cell]] = {
-    int: _whole,
-    float: _real,
-    float | None: _real,
-    int | None: _whole,
-    bool | None: _switch,
-    int | str: _axes,
+def _setting(text: str) -> str:
+    if not all(part.find("=") > 0 for part in text.split()):
+        raise ValueError("NAME=VALUE by spaces")
+    return text
+
+
+_ANY = re.compile(".*", re.DOTALL)
+_WHOLE = re.compile(r"[0-9]{1,18}")
+_REAL = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?")
+_STATUSES = get_args(Status)
+_KINDS: dict[Any, _Kind] = {
+    int: _Kind("Int64", _WHOLE, "a count", int),
+    float: _Kind("Float64", _REAL, "a number", float),
+    bool: _Kind("boolean", re.compile("True|False"), "True or False", "True".__eq__),
+    str: _Kind("string", _ANY, "text", str),
+    Status: _Kind("string", re.compile("|".join(_STATUSES)), f"one of {', '.join(_STATUSES)}", str),
+    Pair: _Kind(
+        "Int64", re.compile("[0-9]{1,9}(x[0-9]{1,9})?"), "an integer or HEIGHTxWIDTH", _axes
+    ),
 }
-SHARES = frozenset({"val_acc", "test_acc", "test_acc_std"})
-_BY_COLUMN: dict[str, Callable[[str], Cell]] = {"status": _status, **dict.fromkeys(SHARES, _share)}
-AXES = frozenset(column for column in COLUMNS if _TYPES[column] == int | str)
-"""Columns whose cells may be (height, width)."""
+_KNOBS = _Kind("string", _ANY, "", _setting)
 
 
-def kind_of(column: str) -> type:
-    """What a column's cells are, but for None: int, float, bool, str; of an area int."""
+def _bare(hint: Any) -> Any:
+    """Return the type without None."""
+    args = [arg for arg in get_args(hint) if arg is not NoneType]
+    return args[0] if NoneType in get_args(hint) else hint
+
+
+_TYPES = {c: _bare(h) for c, h in get_type_hints(Entry, include_extras=True).items()}
+
+
+def _kind(column: str) -> tuple[_Kind, Within | None]:
+    """Return how the cells of a column are read, and their bounds."""
+    if column == _JOINED:
+        return _KNOBS, None
     told = _TYPES.get(column, str)
-    first = next(iter(get_args(told)), told)
-    return first if isinstance(first, type) else str
+    if get_origin(told) is Annotated:
+        base, within = get_args(told)
+        return _KINDS[base], within
+    return _KINDS[told], None
 
 
-def _reader(column: str) -> Callable[[str], Cell]:
-    read = _BY_COLUMN.get(column) or _BY_TYPE.get(_TYPES.get(column))
-    optional = column not in _NEEDED or column == "val_acc"
-    if read is None:
-        return lambda text: text or None
-    if optional:
-        return lambda text: read(text) if text else None
-    return read
+DTYPES = {column: _kind(column)[0].dtype for column in COLUMNS}
+"""The pandas dtype of each column of `Entry`."""
+AXES = frozenset(column for column in COLUMNS if _TYPES[column] == Pair)
+"""Columns whose cells may be (height, width)."""
+SHARES = frozenset(column for column in COLUMNS if _TYPES[column] == Share)
+"""Columns of numbers from 0 to 1."""
+
+
+def _parser(column: str) -> Callable[[str], Any]:
+    (_, pattern, words, parse), within = _kind(column)
+    may_be_blank = column not in _FILLED
+
+    def parsed(text: str) -> Any:
+        if not text and may_be_blank:
+            return None
+        if not pattern.fullmatch(text):
+            raise ValueError(words)
+        value = parse(text)
+        if within and not within.low <= value <= within.high:
+            raise ValueError(within.words)
+        return value
+
+    return parsed

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import pandas as pd
 
 from archsearch.common import csv_files
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
-from archsearch.leaderboard.reader import STUDY, Cell, Row, kind_of
+from archsearch.leaderboard.reader import AXES, STUDY, Cell, records, values_of
 from archsearch.spec.formatting import axes
 
 _TITLES = {
@@ -38,33 +40,34 @@ def main_columns(*, several: bool) -> tuple[str, ...]:
     return tuple(column for column in _TITLES if several or column != STUDY)
 
 
-def board_page(rows: Sequence[Row], columns: Sequence[str]) -> Page:
-    """A table of these columns; what most rows share stands below."""
-    left = frozenset(i for i, column in enumerate(columns) if kind_of(column) is str)
-    cells = [[one_line(_told(column, row)) for column in columns] for row in rows]
+def board_page(rows: pd.DataFrame, columns: Sequence[str]) -> Page:
+    """Return a table of these columns; what most rows share stands below."""
+    left = frozenset(i for i, column in enumerate(columns) if rows[column].dtype == "string")
     titles = tuple(one_line(_TITLES.get(column, column)) for column in columns)
-    tested = frozenset(i for i, row in enumerate(rows) if row.get("test_acc") is not None)
-    return [Grid(cells, left, titles, tested), Line(one_line(_shared(rows)), "dim")]
+    tested = frozenset(i for i, known in enumerate(rows["test_acc"].notna()) if known)
+    grid = Grid(_cells(rows, columns, one_line), left, titles, tested)
+    return [grid, Line(one_line(_shared(rows)), "dim")]
 
 
-def board_markdown(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """The table in GitHub's Markdown; nothing in a cell is markup."""
-    ends = [":--" if kind_of(column) is str else "--:" for column in columns]
+def board_markdown(rows: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Return the table in GitHub's Markdown; nothing in a cell is markup."""
+    ends = [":--" if rows[column].dtype == "string" else "--:" for column in columns]
     titles = [_plain(_TITLES.get(column, column)) for column in columns]
-    lines = [titles, ends, *([_plain(_told(column, row)) for column in columns] for row in rows)]
+    lines = [titles, ends, *_cells(rows, columns, _plain)]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def board_csv(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """As `leaderboard.csv` is written: no cell is a formula."""
-    return csv_files.csv_text(
-        columns, ({name: _csv_cell(row.get(name)) for name in columns} for row in rows)
-    )
+def board_csv(rows: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Return rows as `leaderboard.csv` is written: no cell is a formula."""
+    fields = rows.columns.intersection(list(AXES))
+    written = rows.assign(**{field: rows[field].map(_csv_cell) for field in fields})
+    return csv_files.csv_text(columns, records(written))
 
 
-def board_json(rows: Iterable[Row], columns: Sequence[str]) -> str:
-    """A list of objects with numbers, booleans, null, and [height, width] where the axes differ."""
-    return json.dumps([{name: row.get(name) for name in columns} for row in rows], indent=2) + "\n"
+def board_json(rows: pd.DataFrame, columns: Sequence[str]) -> str:
+    """Return a list of objects: null in blank cells, [height, width] where the axes differ."""
+    listed = [{name: row[name] for name in columns} for row in records(rows)]
+    return json.dumps(listed, indent=2) + "\n"
 
 
 def _csv_cell(value: Cell) -> Cell:
@@ -77,14 +80,28 @@ def _plain(text: str) -> str:
     return "".join(_ENTITIES.get(c, c) for c in escaped)
 
 
-def _told(column: str, row: Row) -> str:
-    value = row.get(column)
-    if value is None:
-        return ""
-    return _TELL.get(column, _as_it_is)(value, row)
+def _cells(
+    rows: pd.DataFrame, columns: Sequence[str], escaped: Callable[[str], str]
+) -> list[list[str]]:
+    """Return the cells as they are shown, row by row."""
+    shown = [_shown(rows, column).map(escaped) for column in columns]
+    return [list(cells) for cells in zip(*shown, strict=True)]
 
 
-def _as_it_is(value: Cell, _row: Row) -> str:
+def _shown(rows: pd.DataFrame, column: str) -> pd.Series[str]:
+    """Return a column's cells as text; a test accuracy with its spread over seeds."""
+    texts = _texts(rows[column], _FORMATS.get(column, _as_it_is))
+    if column == "test_acc":
+        spread = rows["test_acc_std"].where(rows["test_acc"].notna())
+        return texts + _texts(spread, lambda value: f" ± {_percent(value)}")
+    return texts
+
+
+def _texts(cells: pd.Series[Any], form: Callable[[Any], str]) -> pd.Series[str]:
+    return cells.astype(object).map(form, na_action="ignore").where(cells.notna(), "")
+
+
+def _as_it_is(value: Cell) -> str:
     match value:
         case bool():
             return "yes" if value else "no"
@@ -96,30 +113,25 @@ def _as_it_is(value: Cell, _row: Row) -> str:
             return str(value)
 
 
-def _test_accuracy(value: Any, row: Row) -> str:
-    spread = row.get("test_acc_std")
-    return f"{100 * value:.2f}" + (f" ± {100 * spread:.2f}" if isinstance(spread, float) else "")
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
 
 
-_TELL: dict[str, Callable[[Any, Row], str]] = {
-    "spec_hash": lambda value, _: str(value)[:12],
-    "val_acc": lambda value, _: f"{100 * value:.2f}",
-    "test_acc": _test_accuracy,
-    "params": lambda value, _: f"{value:,}",
-    "macs": lambda value, _: f"{value / 1e6:.1f}",
-    "train_seconds": lambda value, _: f"{value:.0f}",
+_FORMATS: dict[str, Callable[[Any], str]] = {
+    "spec_hash": lambda value: str(value)[:12],
+    "val_acc": _percent,
+    "test_acc": _percent,
+    "params": lambda value: f"{value:,}",
+    "macs": lambda value: f"{value / 1e6:.1f}",
+    "train_seconds": lambda value: f"{value:.0f}",
 }
 
 
-def _shared(rows: Iterable[Row]) -> str:
-    """The data set, machine and seed behind the figures."""
-    seen: dict[str, dict[str, None]] = {column: {} for column in _BESIDE}
-    for row in rows:
-        for column in _BESIDE:
-            if (value := row.get(column)) is not None:
-                seen[column][str(value)] = None
+def _shared(rows: pd.DataFrame) -> str:
+    """Return the data set, machine and seed behind the figures."""
+    seen = {column: values_of(rows[column]) for column in _BESIDE}
     return "; ".join(
-        f"{column.removesuffix('_version')} {', '.join(sorted(values))}"
+        f"{column.removesuffix('_version')} {', '.join(values)}"
         for column, values in seen.items()
         if values
     )

@@ -19,6 +19,7 @@ from archsearch.leaderboard.entry import REJECTION_COLUMNS, leaderboard_text, wr
 from archsearch.search.entries import leaderboard
 from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
 from archsearch.search.trials import SPEC_HASH, STUDY_FILE, analyze_trial, history, is_whole
+from archsearch.space.settings import knob_choices
 from archsearch.spec.models import Spec, spec_text
 from archsearch.study.config import Study, read_study, study_toml
 from archsearch.study.folder import StudyFolder
@@ -145,8 +146,8 @@ def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[F
         found = folder.leaderboard.read_bytes()
     except OSError:
         found = b""
-    if found != leaderboard_text(entries).encode():
-        write_leaderboard(folder.leaderboard, entries)
+    if found != leaderboard_text(entries, knob_choices(config.space)).encode():
+        write_leaderboard(folder.leaderboard, entries, knob_choices(config.space))
         yield Fault("leaderboard.csv", "was not as the study has it", mended=True)
     if dropped := csv_files.mended_csv(folder.rejections, REJECTION_COLUMNS):
         message = f"{dropped} lines were no rejections, and are dropped"

@@ -33,6 +33,7 @@ from archsearch.search.events import (
     Trained,
     TrialEnded,
 )
+from archsearch.spec.formatting import axes
 from archsearch.training.progress import clock, epoch_figures
 
 SHOWN_BEST = 5
@@ -230,7 +231,7 @@ class SearchState:
                 Text(f"{entry.val_acc or 0:.2%}", "green"),
                 Text(sparkline(curve, min(heights, default=0), max(heights, default=1))),
                 Text(f"{entry.params:,} params"),
-                Text(f"RF {entry.receptive_field}"),
+                Text(f"RF {axes(entry.receptive_field)}"),
                 Text(f"{entry.macs / 1e6:.1f}M MACs"),
             )
         return best

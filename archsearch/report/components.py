@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from archsearch.common.interval import wilson
+from archsearch.leaderboard.entry import Entry
 from archsearch.report.charts import Chart
 from archsearch.report.facts import Absent, Facts
 from archsearch.report.markup import Html, element, join_html
 from archsearch.report.phrases import field, made_on, mark
-from archsearch.report.records import Row
 from archsearch.spec.formatting import axes_text
 from archsearch.study.objective import pareto_front
 from archsearch.training.datasets import DATASETS, DatasetName
@@ -153,7 +153,7 @@ def leaderboard(facts: Facts) -> Html:
     ])  # fmt: skip
 
 
-def _row(row: Row, dataset: DatasetName, *, link: bool, front: bool) -> list[Cell]:
+def _row(row: Entry, dataset: DatasetName, *, link: bool, front: bool) -> list[Cell]:
     name = mark(row)
     network = element("code", name)
     if link:
@@ -179,7 +179,7 @@ def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}"
 
 
-def _tested(row: Row, images: int) -> str:
+def _tested(row: Entry, images: int) -> str:
     if row.test_acc is None:
         return ""
     low, high = wilson(round(row.test_acc * images), images)

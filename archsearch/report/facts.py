@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.common.csv_records import read_rows
+from archsearch.common.csv_records import MAX_TEXT, read_rows
 from archsearch.common.parse import from_json, read_text
-from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line
-from archsearch.report.records import MAX_TRIALS, PublicSolution, Rejection, Row
+from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line, shown
+from archsearch.leaderboard.entry import Entry
+from archsearch.leaderboard.reader import DTYPES, entries, read_board
+from archsearch.report.records import MAX_TRIALS, PublicSolution, Rejection
 from archsearch.spec.models import Spec
 from archsearch.study.config import Study, load_study
 from archsearch.study.folder import StudyFolder
@@ -22,6 +25,8 @@ from archsearch.training.run_paths import EvaluationPaths, RunPaths, final_folde
 
 MAX_FINAL_RUNS = 20
 """Of one finalist; the page shows the first."""
+_SPEC_HASH = re.compile(r"[0-9a-f]{64}")
+"""Names a folder, so it must not be a path."""
 
 T = TypeVar("T")
 
@@ -63,7 +68,7 @@ class Finalist:
         finals: by seed; empty where it was not trained on all images.
     """
 
-    row: Row
+    row: Entry
     folder: Path
     analysis: Analysis | Absent
     finals: tuple[Final, ...]
@@ -83,18 +88,18 @@ class Facts:
 
     folder: Path
     study: Study
-    rows: tuple[Row, ...]
+    rows: tuple[Entry, ...]
     rejections: tuple[Rejection, ...] | Absent
     curves: Mapping[str, tuple[Epoch, ...]]
     finalists: tuple[Finalist, ...]
     public: tuple[PublicSolution, ...]
 
-    def of(self, status: str) -> tuple[Row, ...]:
+    def of(self, status: str) -> tuple[Entry, ...]:
         """The rows of one status."""
         return tuple(row for row in self.rows if row.status == status)
 
     @property
-    def tested(self) -> tuple[Row, ...]:
+    def tested(self) -> tuple[Entry, ...]:
         """The finalists' rows, best first as they were ranked."""
         return tuple(row for row in self.rows if row.test_acc is not None)
 
@@ -116,8 +121,7 @@ def read_facts(path: Path) -> Facts:
             f"{name}: holds no leaderboard.csv: no network has ended yet; "
             "run the search again, it goes on where it stopped"
         )
-    rows = read_rows(Row, folder.leaderboard, MAX_TRIALS)
-    _refuse_twins(rows, folder.leaderboard)
+    rows = _rows(folder)
     curves = {row.spec_hash: _scored(folder.trial(row.spec_hash)) for row in rows if row.epochs}
     tested = [row for row in rows if row.test_acc is not None]
     leading = tested or [row for row in rows if row.status == "trained"][: study.finalists]
@@ -136,13 +140,37 @@ def read_facts(path: Path) -> Facts:
     )
 
 
-def _refuse_twins(rows: tuple[Row, ...], path: Path) -> None:
+def _rows(folder: StudyFolder) -> tuple[Entry, ...]:
+    """Return the leaderboard's rows, each of another network and with text that can be shown.
+
+    Raises:
+        InputError: the leaderboard has problems.
+        ArchsearchError: it cannot be read, or is too large for a page.
+    """
+    path = folder.leaderboard
     seen: set[str] = set()
-    for row in rows:
+    found = entries(read_board(folder.path, ""))
+    if len(found) > MAX_TRIALS:
+        name = one_line(str(path))
+        raise ArchsearchError(f"{name}: more than {MAX_TRIALS:,} rows: a report takes no more")
+    for row in found:
+        if not _SPEC_HASH.fullmatch(row.spec_hash):
+            message = f"spec_hash must be 64 hexadecimal digits, got {shown(row.spec_hash)}"
+            raise InputError(str(path), [Problem(f"trial {row.trial}", "spec_hash", message)])
         if row.spec_hash in seen:
             message = "is there twice; archsearch trains no network twice: remove one of the rows"
             raise InputError(str(path), [Problem(row.spec_hash[:12], "twice", message)])
         seen.add(row.spec_hash)
+    return tuple(map(_showable, found))
+
+
+def _showable(row: Entry) -> Entry:
+    texts: dict[str, Any] = {
+        column: one_line(getattr(row, column)[:MAX_TEXT])
+        for column, dtype in DTYPES.items()
+        if dtype == "string"
+    }
+    return replace(row, **texts)
 
 
 def public_solutions() -> tuple[PublicSolution, ...]:
@@ -151,7 +179,7 @@ def public_solutions() -> tuple[PublicSolution, ...]:
         return read_rows(PublicSolution, path)
 
 
-def _finalist(row: Row, folder: Path) -> Finalist:
+def _finalist(row: Entry, folder: Path) -> Finalist:
     return Finalist(
         row=row,
         folder=folder,

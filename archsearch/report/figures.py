@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from archsearch.common.interval import wilson
+from archsearch.leaderboard.entry import Entry
 from archsearch.report.charts import (
     BLUE,
     FAINT,
@@ -23,7 +24,6 @@ from archsearch.report.charts import (
 )
 from archsearch.report.facts import Facts, Finalist
 from archsearch.report.phrases import and_list, mark, plural, share
-from archsearch.report.records import Row
 from archsearch.study.objective import pareto_front
 from archsearch.training.datasets import DATASETS
 from archsearch.training.records import Epoch
@@ -82,7 +82,7 @@ def trade_off(facts: Facts, cost: Cost) -> Chart:
     return Chart(f"against-{cost}", f"Accuracy against {unit}", figure, reading)
 
 
-def _front_reading(front: Sequence[Row], cost: Cost) -> str:
+def _front_reading(front: Sequence[Entry], cost: Cost) -> str:
     if not front:
         return "No network was trained to its end yet."
     least, most = front[0], front[-1]
@@ -95,7 +95,7 @@ def _front_reading(front: Sequence[Row], cost: Cost) -> str:
     )
 
 
-def _points(rows: Sequence[Row], cost: Cost, per: float, accuracy: str) -> Figure:
+def _points(rows: Sequence[Entry], cost: Cost, per: float, accuracy: str) -> Figure:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -106,7 +106,7 @@ def _points(rows: Sequence[Row], cost: Cost, per: float, accuracy: str) -> Figur
     }
 
 
-def _hover(row: Row) -> str:
+def _hover(row: Entry) -> str:
     tested = f"<br>test {share(row.test_acc)}" if row.test_acc is not None else ""
     held = share(row.val_acc) if row.val_acc is not None else "none"
     return (
@@ -184,7 +184,7 @@ def search_curves(facts: Facts) -> Chart | None:
     return Chart("search-curves", "Learning curves of the search", figure, reading)
 
 
-def _curves(facts: Facts, rows: Iterable[Row], step: int, name: str, color: str) -> Figure:
+def _curves(facts: Facts, rows: Iterable[Entry], step: int, name: str, color: str) -> Figure:
     """Curves of one look as one trace, with gaps between them."""
     x: list[int | None] = []
     y: list[float | None] = []

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import optuna
 
 from archsearch.errors import ArchsearchError
+from archsearch.leaderboard.entry import Entry
 from archsearch.report.facts import Absent, Facts
-from archsearch.report.records import Row
 from archsearch.search.distributions import distributions
 from archsearch.space.settings import AnySpace, complete, knob_choices
 
@@ -34,8 +34,8 @@ def importance(facts: Facts) -> Importance | Absent:
     trained = [row for row in facts.rows if row.status == "trained" and row.val_acc is not None]
     if trained and not any(row.knobs for row in trained):
         return Absent(
-            "leaderboard.csv has no column knobs, which this is worked out from: it was written "
-            "by an older archsearch. Where study.db is still there, "
+            "leaderboard.csv has no columns of knobs, which this is worked out from: it was "
+            "written by an older archsearch. Where study.db is still there, "
             "`archsearch search` with the same arguments writes it anew."
         )
     if len(trained) < FEWEST:
@@ -46,14 +46,14 @@ def importance(facts: Facts) -> Importance | Absent:
     try:
         settings = [_setting(facts.study.space, row) for row in trained]
     except ArchsearchError as error:
-        return Absent(f"The column knobs of leaderboard.csv cannot be used: {error}.")
+        return Absent(f"The columns of knobs in leaderboard.csv cannot be used: {error}.")
     shares = _ped_anova(facts, settings, [row.val_acc or 0.0 for row in trained])
     if not shares:
         return Absent("No knob differs among the networks that were trained to their end.")
     return Importance(shares, len(trained))
 
 
-def _setting(space: AnySpace, row: Row) -> dict[str, int | str]:
+def _setting(space: AnySpace, row: Entry) -> dict[str, int | str]:
     """Every knob of a row, as the space has it.
 
     Raises:
@@ -61,12 +61,12 @@ def _setting(space: AnySpace, row: Row) -> dict[str, int | str]:
     """
     choices = knob_choices(space)
     told: dict[str, int | str] = {}
-    for part in row.knobs.split():
-        name, _, text = part.partition("=")
-        by_text = {str(value): value for value in choices.get(name, ())}
-        if text not in by_text:
-            raise ArchsearchError(f"trial {row.trial} has {part[:80]!r}, which the space has not")
-        told[name] = by_text[text]
+    for name, value in row.knobs.items():
+        by_text = {str(choice): choice for choice in choices.get(name, ())}
+        if str(value) not in by_text:
+            told_as = f"{name}={value}"[:80]
+            raise ArchsearchError(f"trial {row.trial} has {told_as!r}, which the space has not")
+        told[name] = by_text[str(value)]
     try:
         return complete(space, told)
     except KeyError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from archsearch.report.records import Row
+from archsearch.leaderboard.entry import Entry
 from archsearch.spec.formatting import axes_text
 
 
@@ -31,17 +31,17 @@ def and_list(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
-def mark(row: Row) -> str:
+def mark(row: Entry) -> str:
     """What a network is called: the start of its spec_hash."""
     return row.spec_hash[:12]
 
 
-def field(row: Row) -> str:
+def field(row: Entry) -> str:
     """The receptive field of a row."""
     return axes_text(row.receptive_field)
 
 
-def made_on(rows: Iterable[Row]) -> str:
+def made_on(rows: Iterable[Entry]) -> str:
     """The images, machine, precision, version, seeds and runs behind figures of these rows."""
     named = {
         "": ("dataset", "device", "precision"),
@@ -52,7 +52,8 @@ def made_on(rows: Iterable[Row]) -> str:
     parts = []
     for before, columns in named.items():
         for column in columns:
-            values = sorted({value for row in listed if (value := getattr(row, column))})
+            found = {getattr(row, column) for row in listed} - {"", None}
+            values = sorted(map(str, found))
             if values:
                 more = f" and {len(values) - 3} more" if len(values) > 3 else ""
                 parts.append(f"{before}{', '.join(values[:3])}{more}")

@@ -7,15 +7,9 @@ from collections.abc import Iterator
 from archsearch.analysis.constraints import active_rules
 from archsearch.common.interval import wilson
 from archsearch.errors import one_line
+from archsearch.leaderboard.entry import Entry
 from archsearch.report.facts import Facts
-from archsearch.report.phrases import (
-    and_list,
-    field,
-    mark,
-    plural,
-    share,
-)
-from archsearch.report.records import Row
+from archsearch.report.phrases import and_list, field, mark, plural, share
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.training.datasets import DATASETS
 
@@ -58,7 +52,7 @@ def _limit(word: str, value: float | None, unit: str = "") -> str:
     return "no limit" if value is None else f"{word} {value:,.15g}{unit}"
 
 
-def best_of(facts: Facts) -> Row | None:
+def best_of(facts: Facts) -> Entry | None:
     """The first of the finalists, as the hold-out ranks them."""
     return facts.finalists[0].row if facts.finalists else None
 
@@ -92,7 +86,7 @@ def _tried(facts: Facts) -> str:
     return f"{text} The limits: {and_list(limits) or 'none'}."
 
 
-def _found(facts: Facts, best: Row) -> str:
+def _found(facts: Facts, best: Entry) -> str:
     size = (
         f"with {best.params:,} parameters, {best.macs / 1e6:.1f} million multiply-accumulates and "
         f"a receptive field of {field(best)} pixels"
@@ -115,7 +109,7 @@ def _found(facts: Facts, best: Row) -> str:
     )
 
 
-def _edited(facts: Facts, best: Row) -> str:
+def _edited(facts: Facts, best: Entry) -> str:
     """What the best network changed, where the search started from one."""
     if not isinstance(facts.study.space, Neighbourhood):
         return ""
@@ -123,7 +117,7 @@ def _edited(facts: Facts, best: Row) -> str:
     return f" The search started from {base}; its edits: {best.edits or 'none'}."
 
 
-def _interval(facts: Facts, row: Row) -> str:
+def _interval(facts: Facts, row: Entry) -> str:
     count = DATASETS[facts.study.dataset].test
     low, high = wilson(round((row.test_acc or 0.0) * count), count)
     return f"{100 * low:.2f} to {100 * high:.2f}"

@@ -20,12 +20,10 @@ from archsearch.search.trials import (
     history,
     is_whole,
 )
-from archsearch.space.settings import cell, complete, describe_edits
-from archsearch.spec.formatting import axes
+from archsearch.space.settings import complete, describe_edits, written
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
 from archsearch.study.objective import pareto_front, score, seconds_to
-from archsearch.training.records import Run
 from archsearch.training.run_paths import RunPaths
 
 KnownRows = dict[int, tuple[dict[str, Any], float]]
@@ -80,18 +78,17 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
         "status": states.get(trial.state, "failed"),
         "val_acc": epochs[-1].val_acc if epochs else None,
         "params": analysis.params,
-        "receptive_field": axes(analysis.receptive_field),
-        "receptive_field_with_gap": axes(analysis.receptive_field_with_gap),
+        "receptive_field": analysis.receptive_field,
+        "receptive_field_with_gap": analysis.receptive_field_with_gap,
         "macs": analysis.macs,
         "epochs": len(epochs),
         "train_seconds": round(seconds, 2),
         "images_per_second": _mean([epoch.images_per_second for epoch in epochs], 1),
-        **(RUN.of(trial) or dict.fromkeys(Run.model_fields, "")),
+        **(RUN.of(trial) or {}),
         "spec_path": str(spec_path.relative_to(folder.path)),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
-        "pareto": None,
         "edits": "; ".join(describe_edits(config.space, trial.params)),
-        "knobs": cell(config.space, complete(config.space, trial.params)),
+        "knobs": written(config.space, complete(config.space, trial.params)),
         "reason": REASON.of(trial),
     }
     return row, score(config.objective, target, epochs, analysis.params)

@@ -72,7 +72,7 @@ def gain_page(gain: Gain) -> Page:
         ("hold-out %", *_accuracies(gain)),
         ("parameters", *_figures(base.params, best.params)),
         ("MACs", *_figures(base.macs, best.macs)),
-        ("receptive field", *_figures(axes(base.receptive_field), best.receptive_field)),
+        ("receptive field", *_figures(axes(base.receptive_field), axes(best.receptive_field))),
     ]
     return [
         Line(f"the best network (trial {best.trial}) is {name} with these edits:", "bold"),

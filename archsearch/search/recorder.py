@@ -12,7 +12,7 @@ from archsearch.common import csv_files
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, Entry, write_leaderboard
 from archsearch.search.entries import KnownRows, leaderboard
 from archsearch.search.events import Rejection
-from archsearch.space.settings import cell
+from archsearch.space.settings import cell, knob_choices
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
@@ -37,7 +37,7 @@ class LeaderboardWriter:
     def write(self) -> list[Entry]:
         """Write the leaderboard, and return it."""
         entries = self._entries()
-        write_leaderboard(self.folder.leaderboard, entries)
+        self._write(entries)
         return entries
 
     def write_soon(self) -> list[Entry]:
@@ -45,10 +45,13 @@ class LeaderboardWriter:
         began = time.monotonic()
         entries = self._entries()
         if len(entries) <= _ALWAYS_WRITTEN or began >= self._write_after:
-            write_leaderboard(self.folder.leaderboard, entries)
+            self._write(entries)
             ended = time.monotonic()
             self._write_after = ended + _MOST_OF_A_LEADERBOARD * (ended - began)
         return entries
+
+    def _write(self, entries: list[Entry]) -> None:
+        write_leaderboard(self.folder.leaderboard, entries, knob_choices(self.config.space))
 
     def _entries(self) -> list[Entry]:
         return leaderboard(self.study, self.config, self.folder, self._known_rows)

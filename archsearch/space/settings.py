@@ -82,10 +82,14 @@ def describe_edits(of: AnySpace, knobs: Knobs) -> list[str]:
     return [every[name].told(value) for name, value in edits_of(of.base, knobs).items()]
 
 
+def written(of: AnySpace, knobs: Knobs) -> Knobs:
+    """Return what a table shows of a setting: every knob; near a spec its edits alone."""
+    return knobs if isinstance(of, Space) else edits_of(of.base, knobs)
+
+
 def cell(of: AnySpace, knobs: Knobs) -> str:
-    """A setting as a cell of a table: `name=value` by spaces; of a spec's, its edits alone."""
-    shown = knobs if isinstance(of, Space) else edits_of(of.base, knobs)
-    return " ".join(f"{name}={value}" for name, value in shown.items())
+    """Return a setting as one cell of a table: `name=value` by spaces."""
+    return " ".join(f"{name}={value}" for name, value in written(of, knobs).items())
 
 
 def minimal_edits(near: Neighbourhood, knobs: Knobs) -> dict[str, Value]:

@@ -26,6 +26,8 @@ from archsearch.analysis.constraints import Constraints
 from archsearch.common import csv_records
 from archsearch.common.interval import wilson
 from archsearch.common.parse import from_json
+from archsearch.errors import InputError
+from archsearch.leaderboard import csv_lines
 from archsearch.report.facts import Absent, Facts, read_facts
 from archsearch.report.figures import MAX_POINTS, search_curves, trade_off
 from archsearch.report.importance import Importance, importance
@@ -61,6 +63,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 BOARD = rows(STUDIES / "cifar10-200k" / "leaderboard.csv")
+HEADER = f"{','.join(BOARD[0])}\n".encode()
 
 
 def write_rows(path: Path, changed: list[dict[str, str]]) -> None:
@@ -266,13 +269,19 @@ def test_the_knob_that_decides_has_the_largest_share(study: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cell", "told"),
-    [("block9.width=24", "'block9.width=24'"), ("block1.width=24", "has no"), ("=1+1", "'=1+1'")],
+    [("block9.width=24", "'block9.width=24'"), ("block1.width=24", "has no"), ("a=b=c", "'a=b=c'")],
 )
 def test_knobs_that_are_no_setting_are_told(study: Path, cell: str, told: str) -> None:
     change_first(study, knobs=cell)
     found = importance(read_facts(study))
     assert isinstance(found, Absent)
     assert told in found.why
+
+
+def test_a_cell_of_knobs_that_names_none_is_damage(study: Path) -> None:
+    change_first(study, knobs="=1+1")
+    with pytest.raises(InputError, match=r"line 2\s+knobs must be NAME=VALUE by spaces"):
+        read_facts(study)
 
 
 def test_near_a_spec_the_edits_are_told_and_are_the_knobs(study: Path) -> None:
@@ -296,7 +305,7 @@ def test_near_a_spec_the_edits_are_told_and_are_the_knobs(study: Path) -> None:
 
 def test_an_old_study_has_a_page_that_says_what_is_missing() -> None:
     text = Reader(html(read_facts(STUDIES / "first-light"))).text
-    assert "leaderboard.csv has no column knobs" in text
+    assert "leaderboard.csv has no columns of knobs" in text
     assert "archsearch evaluate" in text
     assert "evaluation.json is not there" in text
 
@@ -375,14 +384,16 @@ def test_the_mistakes_that_were_kept_are_shown_in_their_order(study: Path) -> No
 @pytest.mark.parametrize(
     ("cells", "told"),
     [
-        ({"params": "many"}, "line 2 params"),
-        ({"val_acc": "nan"}, "line 2 val_acc"),
-        ({"val_acc": "1e9"}, "line 2 val_acc"),
-        ({"params": ""}, "line 2 params"),
-        ({"params": "9" * 30}, "line 2 params"),
-        ({"status": "won"}, "line 2 status"),
-        ({"receptive_field": "44 or so"}, "a number of pixels (65, or 65x97)"),
-        ({"spec_hash": "../../../etc/passwd"}, "line 2 spec_hash"),
+        ({"params": "many"}, "line 2  params must be a count, got 'many'"),
+        ({"val_acc": "nan"}, "line 2  val_acc"),
+        ({"val_acc": "1e9"}, "line 2  val_acc must be a share from 0 to 1"),
+        ({"params": ""}, "line 2  params"),
+        ({"macs": ""}, "trial 0  macs is blank"),
+        ({"params": "9" * 30}, "line 2  params"),
+        ({"train_seconds": "-1"}, "line 2  train_seconds must be seconds from 0 to 1e12"),
+        ({"status": "won"}, "line 2  status"),
+        ({"receptive_field": "44 or so"}, "must be an integer or HEIGHTxWIDTH"),
+        ({"spec_hash": "../../../etc/passwd"}, "trial 0  spec_hash must be 64 hexadecimal"),
         ({"spec_hash": BOARD[1]["spec_hash"]}, "is there twice"),
     ],
 )
@@ -401,10 +412,11 @@ def test_a_broken_leaderboard_is_an_error_that_says_where(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"rank\n\xff\xfe\n", "cannot be read"),
-        (b'rank\n"' + b"x" * 200_000 + b'"\n', "field larger than field limit"),
-        (b"rank,trial\n" + b"1,2\n" * 100, "... and "),
-        (b"rank,rank,rank\n1\n1,2,3,4,5,6\n", "line 3 spec_hash"),
+        (b"rank\n\xff\xfe\n", "line 2  is not UTF-8 text"),
+        (HEADER + b'"' + b"x" * 200_000 + b'"\n', "field larger than field limit"),
+        (HEADER + b"1,2\n" * 100, "... and "),
+        (b"rank,rank,rank\n1\n1,2,3,4,5,6\n", "it has no column trial, spec_hash"),
+        (b"rank,trial,spec_hash,status,val_acc,params\n1,2,,failed,,3\n", "spec_hash is blank"),
     ],
 )
 def test_what_is_no_leaderboard_is_an_error(
@@ -429,9 +441,9 @@ def test_what_is_too_large_is_not_read(
     monkeypatch.setattr(csv_records, "MAX_ROWS", 182)
     assert "more than 182 rows" in Reader(html(read_facts(study))).text  # of the rejections
     with (study / "leaderboard.csv").open("r+b") as file:
-        file.truncate(csv_records.MAX_BYTES + 1)
+        file.truncate(csv_lines.MAX_BYTES + 1)
     done = cli("report", study)
-    assert (done.status, "larger than 64 MiB" in done.err) == (2, True)
+    assert (done.status, "larger than 16 MiB" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize("missing", ["study.toml", "leaderboard.csv"])

@@ -32,7 +32,7 @@ from archsearch.space.counting.near import account_any
 from archsearch.space.counting.view import accounting_page
 from archsearch.space.edits.knobs import edits_of, knobs_of
 from archsearch.space.neighbourhood import Neighbourhood
-from archsearch.space.settings import complete, describe_edits, minimal_edits
+from archsearch.space.settings import complete, describe_edits, knob_choices, minimal_edits
 from archsearch.spec.models import Spec
 from archsearch.study.config import Sampler, Study
 from archsearch.study.folder import StudyFolder
@@ -89,9 +89,16 @@ def check_near(tmp_path: Path, config: Study) -> None:
     space = config.space
     assert isinstance(space, Neighbourhood)
     study = optuna.load_study(study_name="test", storage=folder(tmp_path).storage)
-    for row in rows(tmp_path):
+    board = rows(tmp_path)
+    written = [name.removeprefix("knob_") for name in board[0] if name.startswith("knob_")]
+    assert written == [
+        name for name in knob_choices(space) if any(row.get(f"knob_{name}") for row in board)
+    ]
+    for row in board:
         knobs = complete(space, study.trials[int(row["trial"])].params)
         edits = edits_of(space.base, knobs)
+        cells = {name: row[f"knob_{name}"] for name in written if row[f"knob_{name}"]}
+        assert cells == {name: str(value) for name, value in edits.items()}
         assert len(edits) <= space.max_edits
         assert minimal_edits(space, edits) == edits
         assert row["edits"] == "; ".join(describe_edits(space, knobs))
@@ -295,7 +302,10 @@ def test_settings_are_counted_exactly() -> None:
 def entry(**changes: Any) -> Entry:
     row: dict[str, Any] = dict.fromkeys(Entry.__dataclass_fields__)
     row |= {"trial": 3, "spec_hash": "f", "val_acc": 0.75, "params": 1_500, "macs": 10**6}
-    row |= {"receptive_field": 9, "edits": "conv1.0: 3x3 -> 5x5; conv2.0: no activation -> relu"}
+    row |= {
+        "receptive_field": (9, 9),
+        "edits": "conv1.0: 3x3 -> 5x5; conv2.0: no activation -> relu",
+    }
     return Entry(**row | changes)
 
 

@@ -14,9 +14,10 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import NullPool
 from sqlalchemy.exc import SQLAlchemyError
 
-from archsearch.common import atomic_files, csv_files
+from archsearch.common import atomic_files
 from archsearch.common.parse import from_toml, read_text
 from archsearch.errors import ArchsearchError, StudyError, one_line
+from archsearch.leaderboard.csv_lines import csv_lines
 from archsearch.search.events import DatabaseAway, DatabaseBack
 from archsearch.search.pruner import pruner_of
 from archsearch.search.storage.driver_lock import DriverLock
@@ -140,13 +141,10 @@ def _trials_in(database: BaseStorage, name: str) -> int:
 
 def _refuse_if_searched(folder: StudyFolder) -> None:
     """What is to be searched from the beginning must not have been searched already."""
-    try:
-        rows = csv_files.read_csv(folder.leaderboard)
-    except ArchsearchError:
-        return
-    if rows:
+    rows = sum(1 for _ in csv_lines(folder.leaderboard)) if folder.leaderboard.exists() else 0
+    if rows > 1:
         raise StudyError(
-            f"{folder.path}: its leaderboard has {len(rows)} trials and this database none: give "
+            f"{folder.path}: its leaderboard has {rows - 1} trials and this database none: give "
             f"the --storage (or {STORAGE_VARIABLE}) that it was searched with, or another --name"
         )
 
