@@ -139,7 +139,7 @@ def read(path: Path) -> Checkpoint:
             )
             history = tuple(Epoch(**epoch) for epoch in raw["history"])
             return Checkpoint(str(raw["run"]), history, state)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:  # of a cut file, torch's OSError
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
         raise CheckpointError(
