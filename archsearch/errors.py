@@ -13,7 +13,8 @@ ArchsearchError           one message; the command line prints it and exits with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 MAX_PROBLEMS_SHOWN = 40
@@ -27,6 +28,11 @@ class Problem(NamedTuple):
         place: where, as a dotted path into the input (`blocks.2.layers.0.kernel_size`).
         rule: which rule it breaks, a short code.
         message: the rule in words, the value that broke it, and what to do.
+
+    Example:
+        >>> import archsearch as asr
+        >>> asr.Problem("blocks.0", "channels", "must be divisible by 4, got 10").place
+        'blocks.0'
     """
 
     place: str
@@ -48,11 +54,33 @@ def one_line(name: str) -> str:
 
 
 class ArchsearchError(Exception):
-    """Anything that archsearch can explain to its user."""
+    """Report anything that archsearch can explain to its user; the base of all its errors.
+
+    Example:
+        >>> import archsearch as asr
+        >>> try:
+        ...     asr.load_study("no-such-study")
+        ... except asr.ArchsearchError as error:
+        ...     print(str(error)[:33])
+        no-such-study: no such study file
+    """
 
 
 class InputError(ArchsearchError):
-    """A file (or a value) is not what it must be; carries every problem found."""
+    """Report that a file (or a value) is not what it must be, with every problem found.
+
+    Attributes:
+        source: the file, or what the value is called.
+        problems: everything that is wrong with it.
+
+    Example:
+        >>> import archsearch as asr
+        >>> try:
+        ...     asr.load_spec({"name": "net"})
+        ... except asr.InputError as error:
+        ...     print([problem.place for problem in error.problems])
+        ['blocks', 'output']
+    """
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         self.source = source
@@ -72,6 +100,15 @@ class InputError(ArchsearchError):
         if count > len(listed):
             lines.append(f"  ... and {count - len(listed)} more")
         return "\n".join(lines)
+
+
+@contextmanager
+def named_as(source: str) -> Iterator[None]:
+    """Report the problems that are found inside as those of `source`."""
+    try:
+        yield
+    except InputError as error:
+        raise error.named(source) from error
 
 
 class DataError(ArchsearchError):

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.totals import Totals
 from archsearch.analysis.warnings import SpecWarning
-from archsearch.common.parse import from_json, read_text, source_name
-from archsearch.errors import InputError
+from archsearch.common.parse import Given, from_given, from_json, is_name
+from archsearch.errors import named_as
 from archsearch.spec.models import Flag, Frozen, Spec, null_if_false
 
 Whole = Annotated[int, Field(strict=True, ge=0)]
@@ -22,7 +22,14 @@ Limit = Annotated[Whole | None, Off]
 
 
 class Constraints(Frozen):
-    """Limits on a network, inclusive; null switches one off. Defaults: `cifar10-200k`."""
+    """Limits on a network, inclusive; null switches one off. Defaults: `cifar10-200k`.
+
+    Example:
+        >>> import archsearch as asr
+        >>> limits = asr.Constraints(max_params=50_000, conv_blocks=None)
+        >>> limits.max_params, limits.min_receptive_field
+        (50000, 44)
+    """
 
     max_params: Limit = 200_000
     """Learnable scalars."""
@@ -40,16 +47,20 @@ class Constraints(Frozen):
     """An average pool over the whole map."""
 
 
-def load_constraints(path: str | None) -> Constraints:
-    """The limits in a file ("-": standard input); the coursework's without one.
+DEFAULT_CONSTRAINTS = "cifar10-200k"
+"""The coursework's limits, by name."""
+
+
+def load_constraints(given: Constraints | Given | None) -> Constraints:
+    """Limits by name, as plain data or from a JSON file; the coursework's for None.
 
     Raises:
-        ArchsearchError: it cannot be read.
+        ArchsearchError: there is no such file.
         InputError: it has problems.
     """
-    if path is None:
+    if given is None or is_name(given, [DEFAULT_CONSTRAINTS], "constraints"):
         return Constraints()
-    return from_json(Constraints, read_text(path), source_name(path))
+    return from_given(Constraints, given)
 
 
 class Violation(NamedTuple):
@@ -100,11 +111,8 @@ def verdict_on(text: str, source: str, constraints: Constraints) -> Verdict:
     Raises:
         InputError: with every problem in it, told of `source`.
     """
-    spec = from_json(Spec, text, source)
-    try:
-        return judge(analyze(spec), constraints)
-    except InputError as error:
-        raise error.named(source) from error
+    with named_as(source):
+        return judge(analyze(from_json(Spec, text, source)), constraints)
 
 
 class Rule(NamedTuple):

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from archsearch import __version__
 from archsearch.cli.dashboard import dashboard
 from archsearch.cli.diagnose import diagnose
 from archsearch.cli.doctor import doctor
@@ -22,6 +21,7 @@ from archsearch.cli.space import space
 from archsearch.cli.status import status
 from archsearch.cli.train import train
 from archsearch.cli.validate import validate
+from archsearch.common.version import __version__
 
 app = typer.Typer(
     name="archsearch",

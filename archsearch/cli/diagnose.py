@@ -54,31 +54,19 @@ def diagnose(
 
     Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
-    from archsearch.analysis.analyze import analyze
     from archsearch.analysis.constraints import load_constraints
-    from archsearch.common.parse import from_json, read_text, source_name
     from archsearch.diagnosis import diagnose as find
     from archsearch.diagnosis.fix import limit_edits
-    from archsearch.diagnosis.training_log import read_history
     from archsearch.diagnosis.view import diagnosis_data, diagnosis_page
-    from archsearch.errors import ArchsearchError, InputError
-    from archsearch.spec.models import Spec
-    from archsearch.training.recipe_files import load_recipe
+    from archsearch.errors import ArchsearchError
 
     if epochs is not None and (fix is None or recipe is None):
         raise ArchsearchError("--epochs is of the mended recipe: it needs --fix and --recipe")
-    source = source_name(spec)
-    network = from_json(Spec, read_text(spec), source)
     limits = load_constraints(constraints)
-    training = load_recipe(recipe) if recipe else None
-    log = read_history(history) if history else ()
-    try:
-        diagnosis = find(analyze(network), limits, training, log)
-    except InputError as error:
-        raise error.named(source) from error
+    diagnosis = find(spec, recipe, history, constraints=limits)
     mended = _mended(diagnosis, limits, epochs) if fix else None
     over = any(each.code == "over-limit" for each in diagnosis.findings)
-    edits = limit_edits(network, limits) if over else ()
+    edits = limit_edits(diagnosis.analysis.spec, limits) if over else ()
     if output is TableOrJson.json:
         data = diagnosis_data(diagnosis, edits, mended.edits if mended else ())
         sys.stdout.write(json.dumps(data, indent=2) + "\n")

@@ -46,8 +46,8 @@ def _machine(data: Path | None) -> int:
     import optuna
     import torch
 
-    from archsearch import __version__
     from archsearch.common.machine import cores, physical_memory
+    from archsearch.common.version import __version__
     from archsearch.errors import ArchsearchError
     from archsearch.executors.processes.pool import default_workers
     from archsearch.training.device import choose

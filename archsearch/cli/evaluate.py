@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsearch.cli.options import DataOption, DeviceOption, Precision, TableOrJson, open_trainer
+from archsearch.cli.options import DataOption, DeviceOption, TableOrJson
 from archsearch.common.console import show
 
 if TYPE_CHECKING:
@@ -53,11 +53,12 @@ def evaluate(
     from archsearch.training.evaluation.run_folder import read
     from archsearch.training.records import record_json
     from archsearch.training.run_paths import RunPaths
+    from archsearch.training.trainer import Trainer
 
     found = read(run)
     if split is Split.holdout:
         _check_held_out(found)
-    trainer = open_trainer(found.made.dataset, data, device, Precision(found.made.precision))
+    trainer = Trainer.open(found.made.dataset, data, device, found.made.precision)
     trainer.check(found.analysis.network)
     images = trainer.dataset.test if split is Split.test else trainer.held_out
     report = _report(found, trainer, images, split)

@@ -59,19 +59,16 @@ def export(
     """
     from archsearch.analysis.analyze import analyze
     from archsearch.analysis.constraints import load_constraints
-    from archsearch.common.parse import from_json, read_text, source_name
-    from archsearch.errors import InputError
-    from archsearch.spec.models import Spec
+    from archsearch.common.parse import source_name
+    from archsearch.errors import named_as
+    from archsearch.spec.load import load_spec
 
     if out is not None and _is_standard_output(out):
         out = None
     _check_options(to, out, checkpoint, constraints)
     limits = load_constraints(constraints) if constraints is not None else None
-    parsed = from_json(Spec, read_text(spec), source_name(spec))
-    try:
-        analysis = analyze(parsed)
-    except InputError as error:
-        raise error.named(source_name(spec)) from error
+    with named_as(source_name(spec)):
+        analysis = analyze(load_spec(spec))
     if to == Target.onnx:
         _write(_onnx(analysis, checkpoint), out)
     else:

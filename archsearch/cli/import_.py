@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsearch.errors import InputError, Problem, shown
+from archsearch.common.console import note
+from archsearch.errors import InputError, Problem, named_as, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,12 +65,10 @@ def import_(
 
     with _prints_on_stderr(), _as_if_run(Path(file).resolve()):
         module = _module(file, class_name, arguments)
-        try:
+        with named_as(target):
             imported = import_module(module, shape, name or class_name)
-        except InputError as error:
-            raise error.named(target) from error
-    for note in (*imported.notes, _told_blocks(imported.spec)):
-        sys.stderr.write(f"note: {note}\n")
+    for message in (*imported.notes, _told_blocks(imported.spec)):
+        note(message)
     sys.stdout.write(f"{_readable(imported.spec)}\n")
 
 

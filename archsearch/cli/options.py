@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from archsearch.training.trainer import Trainer
 
 
 class Dataset(StrEnum):
@@ -56,21 +53,3 @@ StorageOption = Annotated[
         "ARCHSEARCH_STORAGE may hold one.",
     ),
 ]
-
-
-def open_trainer(
-    dataset: str, data: Path | None, device: str | None, precision: Precision | None
-) -> Trainer:
-    """Load a data set for training on a device.
-
-    Raises:
-        ArchsearchError: either cannot be had.
-    """
-    from archsearch.training import device as devices
-    from archsearch.training import images
-    from archsearch.training.datasets import DatasetName
-    from archsearch.training.trainer import Trainer
-
-    chosen = devices.choose(device, precision.value if precision else None)
-    name: DatasetName = "shapes" if dataset == "shapes" else "cifar10"
-    return Trainer.of(images.load(name, data), chosen)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,17 +14,18 @@ from archsearch.cli.options import (
     DataOption,
     Dataset,
     DeviceOption,
-    Precision,
     PrecisionOption,
     StorageOption,
-    open_trainer,
 )
 
 if TYPE_CHECKING:
     from archsearch.executors.messages import WorkerConfig
     from archsearch.executors.protocol import Executor
     from archsearch.executors.ray.cluster import TrialResources
+    from archsearch.search.run import Opener
     from archsearch.study.config import Study
+
+_SOURCE = "the command line"
 
 
 class SamplerName(StrEnum):
@@ -132,62 +133,53 @@ def search(
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
     from archsearch.executors.messages import WorkerConfig
+    from archsearch.executors.open import open_executor
     from archsearch.search.storage.url import database_url
-    from archsearch.study.config import load_study
+    from archsearch.study.config import load_study, with_changes
 
-    config = load_study(study)
-    if dataset:
-        config = _with(config, {"dataset": dataset.value})
+    config = with_changes(load_study(study), _SOURCE, dataset=dataset.value if dataset else None)
     if from_ is not None:
         config = _near(config, from_, max_edits)
     elif max_edits is not None:
         raise typer.BadParameter(
             "is about the spec of --from; give that too", param_hint="--max-edits"
         )
-    given = {
-        "name": name,
-        "seed": seed,
-        "objective": objective.value if objective else None,
-        "sampler": config.sampler.model_copy(update={"kind": sampler.value}) if sampler else None,
-    }
-    config = _with(config, {k: v for k, v in given.items() if v is not None})
+    chosen = config.sampler.model_copy(update={"kind": sampler.value}) if sampler else None
+    config = with_changes(
+        config,
+        _SOURCE,
+        name=name,
+        seed=seed,
+        objective=objective.value if objective else None,
+        sampler=chosen,
+    )
     place = WorkerConfig(config.dataset, data, device, precision.value if precision else None)
     if dry_run and ray is None:
         raise typer.Exit(_dry_run(config, trials, place, workers))
     share = _share(ray, workers, cpus_per_trial, gpus_per_trial, dry_run=dry_run)
 
-    def executor(warn: Callable[[str], None]) -> AbstractContextManager[Executor]:
-        return _executor(place, workers, ray, share, warn)
+    def opener(warn: Callable[[str], None]) -> AbstractContextManager[Executor]:
+        if ray is None:
+            return open_executor(place, workers, warn)
+        from archsearch.executors.ray.executor import RayExecutor
 
-    raise typer.Exit(_search(config, trials, database_url(storage), executor))
+        return RayExecutor(ray, place, workers, share, warn)
 
-
-def _with(config: Study, changes: dict[str, Any]) -> Study:
-    from archsearch.common.parse import from_mapping
-    from archsearch.study.config import Study, sound
-
-    if not changes:
-        return config
-    fields = {field: getattr(config, field) for field in Study.model_fields}
-    source = "the command line"
-    return sound(from_mapping(Study, fields | changes, source), source)
+    raise typer.Exit(_search(config, trials, database_url(storage), opener))
 
 
 def _near(config: Study, path: str, max_edits: int | None) -> Study:
     """The study with the neighbourhood of a spec instead of its own space."""
     from archsearch.common.console import stderr_console
-    from archsearch.common.parse import from_json, read_text, source_name
-    from archsearch.errors import InputError, one_line
+    from archsearch.common.parse import source_name
+    from archsearch.errors import named_as, one_line
     from archsearch.space.settings import describe_edits
-    from archsearch.spec.models import Spec
+    from archsearch.spec.load import load_spec
     from archsearch.study.near_spec import study_near
 
-    source = source_name(path)
-    spec = from_json(Spec, read_text(path), source)
-    try:
+    with named_as(source_name(path)):
+        spec = load_spec(path)
         near = study_near(config, spec, max_edits)
-    except InputError as error:
-        raise error.named(source) from error
     if edits := describe_edits(near.space, near.start[0]):
         line = f"{spec.name} is outside the limits; the first trial is within: {'; '.join(edits)}"
         stderr_console().print(one_line(line), markup=False, soft_wrap=True)
@@ -228,24 +220,19 @@ def _search(
     config: Study,
     trials: int,
     storage: str | None,
-    executor_for: Callable[[Callable[[str], None]], AbstractContextManager[Executor]],
+    opener: Opener,
 ) -> int:
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.cli.leaderboard import print_leaderboard
-    from archsearch.common import folder_lock
     from archsearch.common.console import show, stderr_console
     from archsearch.monitor.live_view import SearchState, search_progress
     from archsearch.monitor.status import status
-    from archsearch.search import driver
     from archsearch.search.improvement import gain_page
-    from archsearch.search.storage.open import check_storage
+    from archsearch.search.run import run
     from archsearch.space.neighbourhood import Neighbourhood
     from archsearch.study.folder import StudyFolder
 
     folder = StudyFolder(Path("studies") / config.name)
-    # Before workers are started, which takes seconds.
-    folder_lock.refuse_if_held(folder.path)
-    check_storage(folder, storage)
     console = stderr_console()
     state = SearchState(
         wanted=trials,
@@ -254,19 +241,8 @@ def _search(
         final_epochs=config.final_recipe.epochs,
     )
     try:
-        with (
-            cleanly_then_at_once(),
-            search_progress(state) as view,
-            executor_for(view.warn) as executor,
-        ):
-            state.at_a_time = executor.capacity
-            run = executor.run_of(config.seed)
-            side_by_side = f", up to {executor.capacity} at a time" if executor.capacity > 1 else ""
-            view.note(
-                f"study {config.name} in {folder.path}, {config.dataset} on {run.device} "
-                f"({run.precision}){side_by_side}"
-            )
-            entries = driver.search(config, folder, executor, trials, view.event, storage)
+        with cleanly_then_at_once(), search_progress(state) as view:
+            found = run(config, folder, opener, trials, view.event, view.warn, storage)
     except KeyboardInterrupt:
         done = f"{state.done} of {trials} trials are trained and" if state.opened else "all is"
         console.print(
@@ -278,7 +254,7 @@ def _search(
     print_leaderboard(folder.path)
     if isinstance(config.space, Neighbourhood) and (gain := status(folder, storage).gain):
         show(gain_page(gain))
-    reached = [entry for entry in entries if entry.reached_target]
+    reached = [entry for entry in found.entries if entry.reached_target]
     target = config.final_recipe.target_accuracy
     if target is not None and config.finalists:
         console.print(
@@ -287,28 +263,6 @@ def _search(
     if config.dataset == "shapes":
         console.print("shapes is a generated data set: these accuracies say nothing of CIFAR-10")
     return 0 if reached or target is None or not config.finalists else 1
-
-
-def _executor(
-    place: WorkerConfig,
-    workers: int | None,
-    ray: str | None,
-    share: TrialResources,
-    warn: Callable[[str], None],
-) -> AbstractContextManager[Executor]:
-    if ray is not None:
-        from archsearch.executors.ray.executor import RayExecutor
-
-        return RayExecutor(ray, place, workers, share, warn)
-    if workers == 0:
-        from archsearch.executors.in_process import InProcessExecutor
-
-        precision = Precision(place.precision) if place.precision else None
-        trainer = open_trainer(place.dataset, place.data, place.device, precision)
-        return nullcontext(InProcessExecutor(trainer, warn))
-    from archsearch.executors.processes.pool import WorkerPool
-
-    return WorkerPool(place, workers, warn)
 
 
 def _dry_run(config: Study, trials: int, place: WorkerConfig, workers: int | None) -> int:
@@ -332,11 +286,11 @@ def _dry_run(config: Study, trials: int, place: WorkerConfig, workers: int | Non
     import torch
 
     from archsearch.monitor.estimate import estimate
+    from archsearch.training.trainer import Trainer
 
     count = workers or (default_workers() if workers is None else 1)
     torch.set_num_threads(threads_each(count))
-    precision = Precision(place.precision) if place.precision else None
-    trainer = open_trainer(place.dataset, place.data, place.device, precision)
+    trainer = Trainer.open(place.dataset, place.data, place.device, place.precision)
     found = estimate(config, trainer, trials, count)
     if found is None:
         sys.stdout.write("\ntime: no network within the limits was found to time\n")

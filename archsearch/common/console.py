@@ -46,3 +46,8 @@ def stderr_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+def note(message: str) -> None:
+    """Tell the user something that is worth knowing, on standard error."""
+    sys.stderr.write(f"note: {message}\n")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,8 @@ MAX_BYTES = 1 << 19
 """A spec, recipe or study is a few kilobytes; what is larger was not meant for us."""
 
 M = TypeVar("M", bound=BaseModel)
+Given = Mapping[str, Any] | str | os.PathLike[str]
+"""What a record may be given as, beside itself: plain data, or a file ("-": standard input)."""
 
 _TYPE_ERRORS = {
     "int_type": "an integer",
@@ -121,6 +124,54 @@ def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
         return model.model_validate(raw)
     except ValidationError as error:
         raise InputError(source, _problems(error, raw, model)) from error
+
+
+def from_given(model: type[M], given: M | Given) -> M:
+    """A record itself, from plain data or from a JSON file.
+
+    Raises:
+        InputError: with every problem in it.
+        ArchsearchError: the file cannot be read.
+    """
+    if isinstance(given, model):
+        return given
+    source = source_of(given)
+    if isinstance(given, Mapping):
+        return from_mapping(model, given, source)
+    path: str | os.PathLike[str] = given  # type: ignore[assignment] # not M
+    return from_json(model, read_text(os.fspath(path)), source)
+
+
+def source_of(given: BaseModel | Given) -> str:
+    """What messages call a record that was given."""
+    if isinstance(given, BaseModel | Mapping):
+        raw = given if isinstance(given, Mapping) else vars(given)
+        return one_line(str(raw.get("name", "what was given")))
+    return source_name(os.fspath(given))
+
+
+def is_name(given: object, names: Iterable[str], what: str) -> TypeGuard[str]:
+    """Whether a shipped record is given by its name, rather than as itself, data or a file.
+
+    Args:
+        given: by a user.
+        names: of the shipped ones.
+        what: they are (`recipe`).
+
+    Raises:
+        ArchsearchError: it is neither a name nor a file.
+    """
+    if not isinstance(given, str | os.PathLike):
+        return False
+    path, known = os.fspath(given), list(names)
+    if path in known:
+        return True
+    if path != "-" and not Path(path).exists():
+        raise ArchsearchError(
+            f"{source_name(path)}: no such {what} file, and no shipped {what} of that name "
+            f"({', '.join(known)})"
+        )
+    return False
 
 
 def from_toml(model: type[M], text: str, source: str) -> M:

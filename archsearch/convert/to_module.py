@@ -10,8 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from archsearch.common.parse import Given, source_of
+from archsearch.errors import named_as
 from archsearch.spec import ops, params_and_macs
+from archsearch.spec.load import load_spec
+from archsearch.spec.models import Spec
 from archsearch.spec.network import Join, Network, Trunk
+from archsearch.spec.resolve import resolve
 
 # N batch, C channels, H W pixels, K classes
 
@@ -41,6 +46,25 @@ class Net(nn.Module):
             x_NCHW = block(x_NCHW)
         logits: Tensor = self.output(x_NCHW)
         return logits.flatten(1)
+
+
+def to_module(spec: Spec | Given) -> Net:
+    """Build a network as a torch module, freshly initialized: (N, C, H, W) images to (N, K) logits.
+
+    Args:
+        spec: a spec, its file, or the same as a dict.
+
+    Raises:
+        InputError: its shapes do not fit together.
+
+    Example:
+        >>> import archsearch as asr
+        >>> net = asr.to_module("studies/seeds/eva8-session6/spec.json")
+        >>> sum(p.numel() for p in net.parameters())
+        97284
+    """
+    with named_as(source_of(spec)):
+        return build(resolve(load_spec(spec)))
 
 
 def build(network: Network) -> Net:

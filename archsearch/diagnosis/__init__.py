@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 
-from archsearch.analysis.analyze import Analysis
-from archsearch.analysis.constraints import Constraints, active_rules, violations
+from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.analysis.constraints import (
+    Constraints,
+    active_rules,
+    load_constraints,
+    violations,
+)
 from archsearch.analysis.warnings import SpecWarning
+from archsearch.common.parse import Given, source_of
 from archsearch.diagnosis import layer_order, output_head, recipes, windows
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.rules import LEVELS, RULES, Level
-from archsearch.diagnosis.training_log import Logged, history_findings
+from archsearch.diagnosis.training_log import Logged, history_findings, read_history
+from archsearch.errors import named_as
+from archsearch.spec.load import load_spec
+from archsearch.spec.models import Spec
 from archsearch.training.recipe import Recipe
+from archsearch.training.recipe_files import load_recipe
+from archsearch.training.records import Epoch
 
 _OF_NETWORK: tuple[Callable[[Analysis], Iterator[Finding]], ...] = (
     layer_order.linear_network,
@@ -58,6 +71,12 @@ class Diagnosis:
     recipe: Recipe | None
     findings: tuple[Finding, ...]
 
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
     @property
     def failed(self) -> bool:
         """Whether anything is an error."""
@@ -70,6 +89,43 @@ def level_of(finding: Finding) -> Level:
 
 
 def diagnose(
+    spec: Spec | Given,
+    recipe: Recipe | Given | None = None,
+    history: Iterable[Epoch] | str | PathLike[str] | None = None,
+    *,
+    constraints: Constraints | Given | None = None,
+) -> Diagnosis:
+    """Say why a network fails, rule by rule, with the evidence, and what would fix it.
+
+    Args:
+        spec: a spec, its file, or the same as a dict.
+        recipe: how it is trained: a name, a file, a dict or a `Recipe`.
+        history: its training log: a CSV, or the epochs of a run.
+        constraints: a name ("cifar10-200k", the default), a file, a dict or `Constraints`.
+
+    Raises:
+        InputError: what was given has problems; with every one of them.
+        ArchsearchError: a file cannot be read.
+
+    Example:
+        >>> import archsearch as asr
+        >>> found = asr.diagnose("studies/seeds/era-s9/spec.json", recipe={"epochs": 1})
+        >>> found.failed, [each.code for each in found][:2]
+        (True, ['over-limit', 'linear-network'])
+    """
+    limits = load_constraints(constraints)
+    how = None if recipe is None else load_recipe(recipe)
+    if history is None:
+        log: tuple[Logged, ...] = ()
+    elif isinstance(history, str | PathLike):
+        log = read_history(Path(history))
+    else:
+        log = tuple(Logged.of(epoch) for epoch in history)
+    with named_as(source_of(spec)):
+        return diagnosis_of(analyze(load_spec(spec)), limits, how, log)
+
+
+def diagnosis_of(
     analysis: Analysis,
     constraints: Constraints,
     recipe: Recipe | None = None,

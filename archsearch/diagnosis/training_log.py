@@ -12,6 +12,7 @@ from archsearch.common import csv_files
 from archsearch.diagnosis.findings import Finding
 from archsearch.errors import InputError, Problem, shown
 from archsearch.training.datasets import CLASSES, DATASETS
+from archsearch.training.records import Epoch
 
 MAX_EPOCHS = 100_000
 GAP = 0.10
@@ -42,6 +43,11 @@ class Logged(NamedTuple):
     scored_acc: float | None
     train_loss: float | None
     lr: float | None
+
+    @classmethod
+    def of(cls, epoch: Epoch) -> Logged:
+        """An epoch that was trained here."""
+        return cls(epoch.epoch, epoch.train_acc, epoch.val_acc, epoch.train_loss, epoch.lr)
 
 
 def read_history(path: Path) -> tuple[Logged, ...]:

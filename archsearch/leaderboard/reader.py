@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from os import PathLike
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
@@ -53,8 +54,8 @@ class Board:
     frame: pd.DataFrame
 
 
-def read_leaderboard(folder: Path) -> pd.DataFrame:
-    """Return a study folder's leaderboard, whichever version wrote it.
+def read_leaderboard(folder: str | PathLike[str]) -> pd.DataFrame:
+    """Read a study's leaderboard, best trial first, whichever version wrote it.
 
     It has every column of `Entry`, then `knob_NAME` for each knob. Columns have nullable dtypes:
     Int64, Float64, boolean and string. A receptive field is an integer; where the axes of any
@@ -63,8 +64,14 @@ def read_leaderboard(folder: Path) -> pd.DataFrame:
     Raises:
         InputError: the file is damaged; has a problem for each damaged line.
         ArchsearchError: there is none, or it cannot be read.
+
+    Example:
+        >>> import archsearch as asr
+        >>> board = asr.read_leaderboard("studies/cifar10-200k")
+        >>> bool((board["params"] <= 200_000).all())
+        True
     """
-    return read_board(folder, "").frame.drop(columns=STUDY)
+    return read_board(Path(folder), "").frame.drop(columns=STUDY)
 
 
 def read_board(folder: Path, name: str) -> Board:

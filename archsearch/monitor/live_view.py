@@ -24,6 +24,7 @@ from archsearch.search.events import (
     DatabaseAway,
     DatabaseBack,
     Event,
+    ExecutorReady,
     FinalEnded,
     ReferenceEnded,
     Rejection,
@@ -33,6 +34,7 @@ from archsearch.search.events import (
     Trained,
     TrialEnded,
 )
+from archsearch.space.counting.account import Accounting
 from archsearch.spec.formatting import axes
 from archsearch.training.progress import clock, epoch_figures
 
@@ -92,32 +94,23 @@ class SearchState:
     def apply(self, event: Event) -> str | None:
         """Take an event in; the line that tells it, where it is worth one."""
         match event:
+            case ExecutorReady(study=study, folder=folder, run=run, capacity=capacity):
+                self.at_a_time = capacity
+                where = f"{study} in {folder}, {run.dataset} on {run.device} ({run.precision})"
+                return f"study {where}" + f", up to {capacity} at a time" * (capacity > 1)
             case StudyOpened(entries=entries, curves=curves):
                 self.curves |= curves
                 return self._opened(entries)
             case SpaceCounted(accounting=found):
-                kept = ", ".join(
-                    f"{rule} {share.fraction:.0%}" for rule, share in found.alone.items()
-                )
-                return (
-                    f"space: {found.feasible.fraction:.3%} of {found.settings:,} settings are "
-                    f"within the limits (kept alone: {kept or 'there are none'})"
-                )
+                return _space_told(found)
             case Started():
                 return self._started(event)
             case Trained():
                 return self._trained(event)
             case TrialEnded():
                 return self._ended(event)
-            case FinalEnded(key=key, number=number, test_acc=test_acc, reason=reason):
-                self.finals_done += 1
-                del self.in_flight[key]
-                told = reason if test_acc is None else f"{test_acc:.2%} of the test images"
-                return f"finalist {number}: {told}"
-            case ReferenceEnded(key=key, val_acc=val_acc, reason=reason):
-                del self.in_flight[key]
-                told = reason if val_acc is None else f"{val_acc:.2%} of the hold-out"
-                return f"reference, the spec itself: {told}"
+            case FinalEnded() | ReferenceEnded():
+                return self._retrained(event)
             case Rejection(rules=rules):
                 self.rejected.update(rules)
                 return None
@@ -169,6 +162,16 @@ class SearchState:
             line += f"; {sum(self.rejected.values()):,} rule breaks rejected so far"
         left = self.seconds_left()
         return line + (f"; about {clock(left)} left" if left else "")
+
+    def _retrained(self, event: FinalEnded | ReferenceEnded) -> str:
+        del self.in_flight[event.key]
+        if isinstance(event, ReferenceEnded):
+            told = event.reason if event.val_acc is None else f"{event.val_acc:.2%} of the hold-out"
+            return f"reference, the spec itself: {told}"
+        self.finals_done += 1
+        accuracy = event.test_acc
+        told = event.reason if accuracy is None else f"{accuracy:.2%} of the test images"
+        return f"finalist {event.number}: {told}"
 
     def seconds_left(self) -> float | None:
         """From measured epochs, as if as many were pruned as so far; None before the first."""
@@ -235,6 +238,14 @@ class SearchState:
                 Text(f"{entry.macs / 1e6:.1f}M MACs"),
             )
         return best
+
+
+def _space_told(found: Accounting) -> str:
+    kept = ", ".join(f"{rule} {share.fraction:.0%}" for rule, share in found.alone.items())
+    return (
+        f"space: {found.feasible.fraction:.3%} of {found.settings:,} settings are "
+        f"within the limits (kept alone: {kept or 'there are none'})"
+    )
 
 
 def outage_told(event: DatabaseAway | DatabaseBack) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-from archsearch import __version__
+from archsearch.common.version import __version__
 from archsearch.errors import one_line
 from archsearch.report.charts import Chart
 from archsearch.report.components import absent, figure, leaderboard

@@ -1,1 +1,41 @@
-"""Optuna: proposals within the limits, the driver, its database, its records."""
+"""Search for networks within the limits, train them, retrain and test the best.
+
+The package is also the function: `archsearch.search(study, trials=50)` calls
+`archsearch.search.run.search`, whose help says what it takes. (Python names a package's modules in
+it, so the function would be lost as soon as anything in here is imported.)
+
+Example:
+    >>> import archsearch as asr
+    >>> result = asr.search("demo", trials=3, on_event=print)  # doctest: +SKIP
+    >>> result.leaderboard[["rank", "val_acc", "params"]]  # doctest: +SKIP
+
+Inside is Optuna: proposals within the limits, the driver, its database, its records.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archsearch.search.run import SearchResult
+
+
+class _Search(ModuleType):
+    """This package, callable."""
+
+    def __call__(self, *args: Any, **options: Any) -> SearchResult:
+        from archsearch.search.run import search
+
+        return search(*args, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        from archsearch.search.run import search
+
+        return inspect.signature(search)
+
+
+sys.modules[__name__].__class__ = _Search

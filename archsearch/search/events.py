@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Verdict
 from archsearch.leaderboard.entry import Entry
 from archsearch.space.counting.account import Accounting
 from archsearch.space.four_blocks import Knobs
-from archsearch.training.records import Epoch
+from archsearch.training.records import Epoch, Run
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorReady:
+    """Who trains is there.
+
+    Attributes:
+        run: where and how.
+        capacity: how many networks are trained side by side.
+    """
+
+    study: str
+    folder: Path
+    run: Run
+    capacity: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +137,8 @@ class Rejection:
 
 
 Event = (
-    StudyOpened
+    ExecutorReady
+    | StudyOpened
     | SpaceCounted
     | Started
     | Trained

@@ -5,16 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 
-from archsearch.analysis.constraints import Constraints
+from archsearch.analysis.analyze import analyze
+from archsearch.analysis.constraints import Constraints, load_constraints
+from archsearch.common.parse import Given
 from archsearch.errors import HopelessSpaceError
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
@@ -22,8 +23,16 @@ from archsearch.search.trials import fixed_params, taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting, trim_edits
-from archsearch.space.settings import AnySpace, complete, judge_setting, knob_choices, minimal_edits
-from archsearch.study.config import Sampler
+from archsearch.space.settings import (
+    AnySpace,
+    complete,
+    judge_setting,
+    knob_choices,
+    minimal_edits,
+    spec_of,
+)
+from archsearch.spec.models import Spec
+from archsearch.study.config import Sampler, SamplerKind
 
 DUPLICATE = "duplicate"
 """The rule that a proposal breaks when its network was trained, or is being trained, already."""
@@ -31,27 +40,54 @@ _MAX_SECONDS = 120
 _GP_TRIES = 5
 
 
-@dataclass
 class FeasibleSampler(BaseSampler):
-    """Wraps an Optuna sampler; only networks that are new and within the limits come out.
+    """Wrap an Optuna sampler; only networks that are new and within the limits come out.
 
     The random numbers of a trial follow from the seed and the trial's number alone, so a
-    search that was interrupted proposes what it would have proposed.
+    search that was interrupted proposes what it would have proposed. What is suggested beside the
+    space's knobs (a learning rate, say) the wrapped sampler proposes alone. That no network comes
+    twice holds where trials run one after the other (`n_jobs=1`).
 
-    Attributes:
-        starts: settings that random ones of a neighbourhood are near.
+    Example:
+        >>> import optuna
+        >>> import archsearch as asr
+        >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
+        >>> space, limits = asr.Space(), asr.Constraints(max_params=120_000)
+        >>> def objective(trial):
+        ...     return asr.validate(asr.suggest_spec(trial, space), limits).params
+        >>> study = optuna.create_study(sampler=asr.FeasibleSampler(space, limits))
+        >>> study.optimize(objective, n_trials=5)
+        >>> all(trial.value <= 120_000 for trial in study.trials)
+        True
     """
 
-    space: AnySpace
-    constraints: Constraints
-    config: Sampler
-    seed: int
-    on_rejection: Callable[[Rejection], None]
-    starts: Sequence[Knobs] = ()
-    _distributions: dict[str, BaseDistribution] = field(init=False)
+    def __init__(
+        self,
+        space: AnySpace,
+        constraints: Constraints | Given | None = None,
+        sampler: Sampler | SamplerKind = "tpe",
+        seed: int = 0,
+        on_rejection: Callable[[Rejection], None] = lambda _rejection: None,
+        starts: Sequence[Knobs] = (),
+    ) -> None:
+        """Propose networks of `space`.
 
-    def __post_init__(self) -> None:
-        self._distributions = distributions(self.space)
+        Args:
+            space: what networks may be.
+            constraints: their limits; a name ("cifar10-200k", the default), a file, a dict or
+                `Constraints`.
+            sampler: that is wrapped: "tpe", "random", "gp" or "nsga2", or with its settings.
+            seed: of all random numbers.
+            on_rejection: is told of every proposal that breaks a rule.
+            starts: settings that random ones of a neighbourhood are near.
+        """
+        self.space = space
+        self.constraints = load_constraints(constraints)
+        self.config = sampler if isinstance(sampler, Sampler) else Sampler(kind=sampler)
+        self.seed = seed
+        self.on_rejection = on_rejection
+        self.starts = starts
+        self._distributions = distributions(space)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -70,7 +106,9 @@ class FeasibleSampler(BaseSampler):
         Raises:
             HopelessSpaceError: `patience` proposals held none.
         """
-        if fixed_params(trial) is not None:  # a trial that is tried again
+        # Of a trial that is tried again, or that somebody queued.
+        fixed = fixed_params(trial) or {}
+        if search_space.keys() <= fixed.keys():
             return {}
         taken = taken_hashes(study)
         rng = np.random.default_rng([self.seed, trial.number])
@@ -89,6 +127,7 @@ class FeasibleSampler(BaseSampler):
                     if name not in params:
                         params[name] = sampler.sample_independent(study, trial, name, distribution)
                 knobs = complete(self.space, params)
+            knobs |= {name: value for name, value in fixed.items() if name in search_space}
             verdict, rules = judge_setting(
                 self.space, knobs, self.constraints, f"trial-{trial.number}"
             )
@@ -129,8 +168,10 @@ class FeasibleSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Never asked for: every knob is in the relative space."""
-        raise AssertionError(f"{param_name} is not in the search space")
+        """What is no knob of the space, as the wrapped sampler proposes it."""
+        numbers = np.random.default_rng([self.seed, trial.number, *param_name.encode()])
+        sampler, _ = self._sampler(int(numbers.integers(2**31)))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _sampler(self, seed: int) -> tuple[BaseSampler, int]:
         """Optuna's sampler, and how many of its proposals a trial may refuse."""
@@ -145,6 +186,42 @@ class FeasibleSampler(BaseSampler):
             case "gp":
                 # Each proposal fits a process anew: seconds, not microseconds.
                 return GPSampler(n_startup_trials=startup, seed=seed), min(tries, _GP_TRIES)
+
+
+def suggest_spec(trial: BaseTrial, space: AnySpace) -> Spec:
+    """Suggest a network of a space to a trial of any Optuna study, and return its spec.
+
+    Every knob is a parameter of the trial. Its user attribute "spec_hash" says which network it
+    is, by which a `FeasibleSampler` knows it again.
+
+    Args:
+        trial: Optuna's; one of fixed or queued parameters will do.
+        space: what the network may be.
+
+    Raises:
+        InputError: its shapes do not fit together; a `FeasibleSampler` proposes no such network.
+
+    Example:
+        >>> import optuna
+        >>> import archsearch as asr
+        >>> optuna.logging.set_verbosity(optuna.logging.ERROR)
+        >>> space = asr.Space()
+        >>> study = optuna.create_study(sampler=asr.FeasibleSampler(space))
+        >>> trial = study.ask()
+        >>> spec = asr.suggest_spec(trial, space)
+        >>> asr.validate(spec).accepted, "block1.width" in trial.params
+        (True, True)
+    """
+    knobs: dict[str, Value] = {}
+    for name, choices in distributions(space).items():
+        if isinstance(choices, IntDistribution):
+            knobs[name] = trial.suggest_int(name, choices.low, choices.high, step=choices.step)
+        elif isinstance(choices, CategoricalDistribution):
+            value: Any = trial.suggest_categorical(name, choices.choices)
+            knobs[name] = value
+    spec = spec_of(space, complete(space, knobs), f"trial-{trial.number}")
+    trial.set_user_attr("spec_hash", analyze(spec).spec_hash)
+    return spec
 
 
 def proposal(study: optuna.Study, number: int, space: dict[str, BaseDistribution]) -> FrozenTrial:

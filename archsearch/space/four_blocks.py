@@ -67,7 +67,14 @@ class BlockSpace(Frozen):
 
 
 class Space(Frozen):
-    """The choices of a whole network."""
+    """The choices of a whole network.
+
+    Example:
+        >>> import archsearch as asr
+        >>> space = asr.Space(block2={"width": [24, 32], "entry": ["conv"]})
+        >>> space.block2.width
+        (24, 32)
+    """
 
     block1: BlockSpace = BlockSpace(
         width=(16, 24, 32), stride=(1,), entry=("conv",), depth=(0, 1), dilation=(1,)

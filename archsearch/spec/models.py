@@ -226,7 +226,20 @@ class Input(Frozen):
 
 
 class Spec(Frozen):
-    """A candidate network."""
+    """A candidate network.
+
+    Example:
+        >>> import archsearch as asr
+        >>> conv = {"op": "conv", "out_channels": 16}
+        >>> head = [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}]
+        >>> spec = asr.Spec(
+        ...     name="tiny",
+        ...     blocks=[{"name": "conv1", "layers": [conv]}],
+        ...     output={"layers": head},
+        ... )
+        >>> spec.blocks[0].layers[0].kernel_size
+        3
+    """
 
     format: Literal[1] = 1
     name: Name

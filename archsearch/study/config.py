@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +11,15 @@ import tomli_w
 from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.analysis.constraints import Constraints
-from archsearch.common.parse import from_toml, read_text
-from archsearch.errors import ArchsearchError, InputError, Problem
+from archsearch.common.parse import (
+    Given,
+    from_mapping,
+    from_toml,
+    is_name,
+    read_text,
+    source_of,
+)
+from archsearch.errors import InputError, Problem
 from archsearch.space.edits.knobs import knobs_of
 from archsearch.space.four_blocks import Space
 from archsearch.space.neighbourhood import MAX_KNOBS, Neighbourhood
@@ -30,10 +37,13 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Names a folder, so it must not be a path."""
 
 
+SamplerKind = Literal["tpe", "random", "gp", "nsga2"]
+
+
 class Sampler(Frozen):
     """Who proposes."""
 
-    kind: Literal["tpe", "random", "gp", "nsga2"] = "tpe"
+    kind: SamplerKind = "tpe"
     """Optuna's; nsga2 breeds generations of 50, so it needs more trials than the others."""
     startup_trials: Count = 10
     """Random proposals before tpe or gp has enough to learn from."""
@@ -57,7 +67,14 @@ class Pruner(Frozen):
 
 
 class Study(Frozen):
-    """Everything that decides a search, but for where it runs and how long."""
+    """Everything that decides a search, but for where it runs and how long.
+
+    Example:
+        >>> import archsearch as asr
+        >>> study = asr.Study(name="mine", constraints={"max_params": 50_000}, finalists=1)
+        >>> study.dataset, study.recipe.epochs
+        ('cifar10', 3)
+    """
 
     format: Literal[1] = 1
     name: FolderName
@@ -171,23 +188,31 @@ def base_problems(base: Spec, dataset: str) -> Iterator[Problem]:
         yield Problem("classes", "dataset", message)
 
 
-def load_study(name_or_path: str) -> Study:
-    """A shipped study by name, or a study file by path.
+def load_study(study: Study | Given) -> Study:
+    """Read a study: a shipped one by name, a TOML file, or the same as a dict.
+
+    Args:
+        study: a name, a path, plain data, or a study, which is returned as it is.
 
     Raises:
-        InputError: the file has problems.
+        InputError: it has problems; with every one of them.
         ArchsearchError: there is no such study.
+
+    Example:
+        >>> import archsearch as asr
+        >>> study = asr.load_study("cifar10-200k")
+        >>> study.constraints.max_params, study.recipe.epochs, study.sampler.kind
+        (200000, 3, 'tpe')
     """
-    if name_or_path in shipped_studies():
-        file = resources.files("archsearch.study") / "shipped" / f"{name_or_path}.toml"
-        text = file.read_text(encoding="utf-8")
-        return sound(from_toml(Study, text, name_or_path), name_or_path)
-    if not Path(name_or_path).exists():
-        known = ", ".join(shipped_studies())
-        raise ArchsearchError(
-            f"{name_or_path}: no such study file, and no shipped study of that name ({known})"
-        )
-    return sound(read_study(Path(name_or_path)), name_or_path)
+    if isinstance(study, Study):
+        return study
+    source = source_of(study)
+    if isinstance(study, Mapping):
+        return sound(from_mapping(Study, study, source), source)
+    if is_name(study, shipped_studies(), "study"):
+        file = resources.files("archsearch.study") / "shipped" / f"{study}.toml"
+        return sound(from_toml(Study, file.read_text(encoding="utf-8"), source), source)
+    return sound(read_study(Path(study)), source)
 
 
 def read_study(path: Path) -> Study:
@@ -198,3 +223,16 @@ def read_study(path: Path) -> Study:
         ArchsearchError: it cannot be read.
     """
     return from_toml(Study, read_text(str(path)), str(path))
+
+
+def with_changes(study: Study, source: str, **changes: object) -> Study:
+    """The study with other values in some of its fields; those that are None stay.
+
+    Raises:
+        InputError: they do not go together; told of `source`.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    if not given:
+        return study
+    fields = {field: getattr(study, field) for field in Study.model_fields}
+    return sound(from_mapping(Study, fields | given, source), source)

@@ -69,6 +69,7 @@ class _Described(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
         """A model's schema."""
         made = super().model_schema(schema)
+        made["description"] = made["description"].partition("\n\nExample:")[0]
         for name, text in field_docs(schema["cls"]).items():
             made["properties"][name]["description"] = text
         return made

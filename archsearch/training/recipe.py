@@ -160,7 +160,14 @@ Schedule = Annotated[
 
 
 class Recipe(Frozen):
-    """Everything about a training run that is not the network, the data or the seed."""
+    """Everything about a training run that is not the network, the data or the seed.
+
+    Example:
+        >>> import archsearch as asr
+        >>> recipe = asr.Recipe(epochs=3, batch_size=64)
+        >>> recipe.optimizer, recipe.lr
+        ('sgd', 0.1)
+    """
 
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     """muon: orthogonal updates for the kernels of full convolutions, sgd for the rest."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator
 
-from archsearch.common.parse import from_json, read_text
-from archsearch.errors import ArchsearchError
+from archsearch.common.parse import Given, from_given, from_json, is_name
 from archsearch.training.recipe import Recipe
 
 RecipeName = Literal["fast", "search", "best"]
@@ -23,21 +21,16 @@ def shipped(name: str) -> Recipe:
     return from_json(Recipe, file.read_text(encoding="utf-8"), name)
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """A shipped recipe by name, or a recipe file by path.
+def load_recipe(given: Recipe | Given) -> Recipe:
+    """A shipped recipe by name, a recipe as plain data, or a recipe file.
 
     Raises:
-        InputError: the file has problems.
+        InputError: it has problems.
         ArchsearchError: there is no such recipe.
     """
-    if name_or_path in RECIPE_NAMES:
-        return shipped(name_or_path)
-    if name_or_path != "-" and not Path(name_or_path).exists():
-        known = ", ".join(RECIPE_NAMES)
-        raise ArchsearchError(
-            f"{name_or_path}: no such recipe file, and no shipped recipe of that name ({known})"
-        )
-    return from_json(Recipe, read_text(name_or_path), name_or_path)
+    if is_name(given, RECIPE_NAMES, "recipe"):
+        return shipped(given)
+    return from_given(Recipe, given)
 
 
 def _by_name(value: object) -> object:

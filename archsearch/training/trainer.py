@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,8 +21,9 @@ from archsearch.spec.models import spec_text
 from archsearch.spec.network import Network
 from archsearch.training import checkpoint
 from archsearch.training.augment import statistics
-from archsearch.training.device import Device, lost, out_of_memory
-from archsearch.training.images import Dataset, Images, holdout
+from archsearch.training.datasets import DatasetName
+from archsearch.training.device import Device, PrecisionName, choose, lost, out_of_memory
+from archsearch.training.images import Dataset, Images, holdout, load
 from archsearch.training.job import Job
 from archsearch.training.loop import evaluate, train
 from archsearch.training.recipe import recipe_hash
@@ -50,6 +52,22 @@ class Trainer:
     def of(cls, dataset: Dataset, device: Device) -> Trainer:
         """With the fixed hold-out."""
         return cls(dataset, *holdout(dataset.train), device)
+
+    @classmethod
+    def open(
+        cls,
+        dataset: DatasetName,
+        data_dir: Path | None = None,
+        device: str | None = None,
+        precision: PrecisionName | None = None,
+    ) -> Trainer:
+        """Load a data set for training on a device.
+
+        Raises:
+            ArchsearchError: either cannot be had.
+        """
+        chosen = choose(device, precision)
+        return cls.of(load(dataset, data_dir), chosen)
 
     def run_of(self, seed: int) -> Run:
         """What must stand beside this trainer's figures."""

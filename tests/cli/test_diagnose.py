@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -136,23 +134,6 @@ def test_an_unknown_rule_is_told_with_the_nearest(cli: Cli) -> None:
     done = cli("rule", "no-activatio")
     assert done.status == 2
     assert "did you mean no-activation?" in done.err
-
-
-def test_diagnosing_loads_nothing_heavy() -> None:
-    args = ["archsearch", "diagnose", str(EVA8 / "spec.json")]
-    code = (
-        f"import sys; sys.argv = {args!r}\n"
-        "from archsearch.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "print(*sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = set(done.stderr.split())
-    assert "archsearch.diagnosis" in loaded
-    assert not loaded & {"torch", "optuna", "numpy", "pandas"}
 
 
 # What rules claim to have measured

@@ -17,7 +17,7 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.constraints import Constraints, judge
 from archsearch.common.parse import from_json
 from archsearch.convert.to_module import build
-from archsearch.diagnosis import Diagnosis, diagnose, level_of, network_findings
+from archsearch.diagnosis import Diagnosis, diagnosis_of, level_of, network_findings
 from archsearch.diagnosis.apply_mend import apply_edit
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits
 from archsearch.diagnosis.rules import RULES
@@ -41,7 +41,7 @@ def read(path: Path) -> Spec:
 
 def seed(name: str) -> Diagnosis:
     recipe = load_recipe(str(SEEDS / name / "recipe.json"))
-    return diagnose(analyze(read(SEEDS / name / "spec.json")), Constraints(), recipe)
+    return diagnosis_of(analyze(read(SEEDS / name / "spec.json")), Constraints(), recipe)
 
 
 def conv(out: int, **fields: Any) -> Json:
@@ -315,7 +315,9 @@ def test_finalists_and_records_have_no_error() -> None:
     ]
     assert len(good) > 4
     for path in good:
-        assert not diagnose(analyze(read(path)), Constraints(), load_recipe("fast")).failed, path
+        assert not diagnosis_of(analyze(read(path)), Constraints(), load_recipe("fast")).failed, (
+            path
+        )
 
 
 @pytest.mark.parametrize("name", ["fast", "search", "best"])
@@ -346,7 +348,7 @@ def test_a_seed_is_mended_within_all_limits_by_edits_each_of_which_is_needed(nam
 @examples(25)
 @given(specs())
 def test_any_network_is_diagnosed_and_mended_to_a_network(spec: Spec) -> None:
-    diagnosis = diagnose(analyze(spec), NO_LIMITS)
+    diagnosis = diagnosis_of(analyze(spec), NO_LIMITS)
     for each in diagnosis.findings:
         assert each.code in RULES
         assert each.evidence
@@ -406,7 +408,7 @@ def test_mends_do_not_depend_on_the_order_of_sets() -> None:
 def test_dropout_is_left_where_the_log_says_that_it_overfits() -> None:
     spec = of(conv(8, dropout=0.3), conv(8))
     overfits = [Logged(1, 0.99, 0.7, None, None)]
-    found = {each.code for each in diagnose(analyze(spec), NO_LIMITS, None, overfits).findings}
+    found = {each.code for each in diagnosis_of(analyze(spec), NO_LIMITS, None, overfits).findings}
     assert "overfits" in found
     assert "dropout" not in found
     assert not fix_network(spec, NO_LIMITS, frozenset({"dropout"})).edits
@@ -451,7 +453,7 @@ RECIPES: dict[str, tuple[Json, Json]] = {
 
 
 def recipe_codes(raw: Json) -> set[str]:
-    diagnosis = diagnose(analyze(of(conv(8))), NO_LIMITS, Recipe.model_validate(raw))
+    diagnosis = diagnosis_of(analyze(of(conv(8))), NO_LIMITS, Recipe.model_validate(raw))
     return {each.code for each in diagnosis.findings if RULES[each.code].subject == "recipe"}
 
 

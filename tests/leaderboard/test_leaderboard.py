@@ -21,7 +21,7 @@ from archsearch.errors import ArchsearchError, InputError
 from archsearch.leaderboard import csv_lines, reader
 from archsearch.leaderboard.query import Query, chosen
 from archsearch.leaderboard.view import board_csv, board_json, board_markdown
-from tests.cli.test_validate import HEAVY
+from tests.cli.test_loaded import HEAVY
 from tests.conftest import ROOT, Cli
 
 OURS = ROOT / "studies" / "cifar10-200k"

@@ -10,7 +10,6 @@ import json
 import random
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -124,12 +123,6 @@ def test_it_goes_where_it_is_told_to(study: Path, cli: Cli, tmp_path: Path) -> N
     assert not (study / "report.html").exists()
     done = cli("report", study, "--out", tmp_path)
     assert (done.status, "is a folder" in done.err) == (2, True)
-
-
-def test_it_loads_no_torch() -> None:
-    code = "import archsearch.report.page, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
 
 
 def test_without_plotly_it_says_what_to_install(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsearch.analysis.analyze import analyze
+from archsearch.common.console import note
 from archsearch.convert.from_module.branches import Structure
 from archsearch.convert.from_module.calls import listed, note_lines
 from archsearch.convert.from_module.check import check
@@ -33,6 +34,39 @@ class Imported:
 
     spec: Spec
     notes: tuple[str, ...]
+
+
+def from_module(
+    module: nn.Module,
+    input: tuple[int, int, int] = (3, 32, 32),
+    *,
+    name: str | None = None,
+    on_note: Callable[[str], None] = note,
+) -> Spec:
+    """Read an `nn.Module` as a spec; the module itself is not changed.
+
+    Args:
+        module: (N, C, H, W) images to (N, K) logits.
+        input: one image's (channels, height, width).
+        name: of the spec; the module's class unless given.
+        on_note: is told what is worth knowing of how it came about; it is printed otherwise.
+
+    Raises:
+        InputError: a spec cannot express it; with every place where that is so.
+
+    Example:
+        >>> from torch import nn
+        >>> import archsearch as asr
+        >>> conv = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU())
+        >>> net = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+        >>> spec = asr.from_module(net, input=(1, 28, 28), name="tiny")
+        >>> asr.validate(spec).params
+        170
+    """
+    imported = import_module(module, input, name or type(module).__name__)
+    for message in imported.notes:
+        on_note(message)
+    return imported.spec
 
 
 def import_module(module: nn.Module, input_shape: tuple[int, int, int], name: str) -> Imported:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from archsearch import __version__
 from archsearch.common import folder_lock
+from archsearch.common.version import __version__
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors import messages as msg
 from archsearch.training.job import Job

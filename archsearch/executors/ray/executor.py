@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from archsearch import __version__
+from archsearch.common.version import __version__
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors import messages as msg
 from archsearch.executors.protocol import JobDone, JobFailed, JobReport, MoreRoom

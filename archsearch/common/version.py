@@ -1,0 +1,3 @@
+"""The version of archsearch."""
+
+__version__ = "0.1.0"
