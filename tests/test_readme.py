@@ -101,3 +101,13 @@ def test_the_spec_and_its_table_are_real(folder: Path, cli: Cli) -> None:
     assert shown
     printed = cli("validate", "studies/seeds/eva8-session6/spec.json").out
     assert [line.rstrip() for line in printed.splitlines()] == shown[1].splitlines()
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_python_block_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    block = re.search(r"```python\n(.+?)```", README, re.DOTALL)
+    assert block
+    exec(block[1], {})  # noqa: S102 (README's own code)
+    said = re.search(r"# (False .+)$", block[1], re.MULTILINE)
+    assert said
+    assert capsys.readouterr().out == f"{said[1]}\n"
