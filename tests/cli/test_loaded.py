@@ -42,10 +42,10 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
     "export": (("spec.json", "--to", "pytorch"), ""),
     "train": (("spec.json", *TRAIN, "--out", "run-2"), "torch numpy"),
     "evaluate": (("run", "--device", "cpu"), "torch numpy"),
-    "search": ((*SEARCH, "--trials", "1"), "torch optuna numpy"),
+    "search": ((*SEARCH, "--trials", "1"), "torch optuna pandas numpy"),
     "status": (("studies/tiny",), "optuna numpy"),
-    "leaderboard": (("studies/tiny",), ""),
-    "report": (("studies/old",), "optuna numpy plotly"),
+    "leaderboard": (("studies/tiny",), "pandas numpy"),
+    "report": (("studies/old",), "optuna pandas numpy plotly"),
     "doctor": (("studies/tiny",), "torch optuna numpy"),
     "dashboard": (("--help",), ""),
 }
@@ -101,12 +101,14 @@ def test_every_command_is_in_the_table() -> None:
     assert set(typer.main.get_command(app).commands) == TABLE.keys()  # type: ignore[attr-defined]
 
 
-def test_light_commands_load_nothing_heavy(tmp_path: Path) -> None:
+def test_light_commands_load_nothing_heavy_and_leaderboard_only_pandas(tmp_path: Path) -> None:
     shutil.copy(SEED, tmp_path / "spec.json")
     for options in ((), ("--explain",), ("--format", "json")):
         assert not loaded(tmp_path, "validate", "spec.json", *options)
     for command in ("diagnose", "export"):
         assert not loaded(tmp_path, command, *TABLE[command][0])
+    for shown in (("--sort", "params"), ("--diff", "1", "2")):
+        assert loaded(tmp_path, "leaderboard", str(STUDY), *shown) == {"pandas", "numpy"}
 
 
 def test_a_planted_import_is_caught(tmp_path: Path) -> None:

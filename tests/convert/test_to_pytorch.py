@@ -337,7 +337,7 @@ def test_standard_input_and_a_file(
             ["--to", "mermaid", "--constraints", "x"],
             "--constraints goes with --to svg, not mermaid",
         ),
-        (["--to", "svg", "--constraints", "none.json"], "none.json: cannot be read: No such file"),
+        (["--to", "svg", "--constraints", "none.json"], "none.json: no such constraints file"),
     ],
 )
 def test_what_cannot_be_done_is_told(cli: Cli, args: list[str], message: str) -> None:

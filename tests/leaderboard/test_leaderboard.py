@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ from archsearch.errors import ArchsearchError, InputError
 from archsearch.leaderboard import csv_lines, reader
 from archsearch.leaderboard.query import Query, chosen
 from archsearch.leaderboard.view import board_csv, board_json, board_markdown
-from tests.cli.test_loaded import HEAVY
 from tests.conftest import ROOT, Cli
 
 OURS = ROOT / "studies" / "cifar10-200k"
@@ -399,17 +395,3 @@ def test_any_condition_is_understood_or_told(text: str) -> None:
     except ArchsearchError:
         return
     assert len(found) <= len(by_hand(OLD))
-
-
-def test_it_loads_pandas_and_nothing_heavier(tmp_path: Path) -> None:
-    code = (
-        "import sys; from archsearch.cli import main\n"
-        "try: main()\n"
-        f"finally: print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
-    )
-    shutil.copytree(OURS, tmp_path / "ours", ignore=shutil.ignore_patterns("history.csv"))
-    for args in (("--sort", "params"), ("--diff", "1", "2")):
-        command = [sys.executable, "-c", code, "leaderboard", str(tmp_path / "ours"), *args]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stderr == "['numpy', 'pandas']\n"
-        assert done.stdout
