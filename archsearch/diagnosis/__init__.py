@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
+from archsearch.analysis import constraints as limits
 from archsearch.analysis.analyze import Analysis, analyze
-from archsearch.analysis.constraints import (
-    Constraints,
-    active_rules,
-    load_constraints,
-    violations,
-)
-from archsearch.analysis.warnings import SpecWarning
+from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import Given, source_of
 from archsearch.diagnosis import layer_order, output_head, recipes, windows
 from archsearch.diagnosis.findings import Finding
@@ -55,6 +51,8 @@ _OF_RECIPE: tuple[Callable[[Recipe], Iterator[Finding]], ...] = (
     recipes.no_weight_decay,
     recipes.stops_at_target,
 )
+_SAME = {"blind-cells": "padded-pointwise", "dead-weights": "padding-kernel"}
+"""Warnings of the analyzer, and the rules that say the same of the same place, with a mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def diagnose(
         >>> found.failed, [each.code for each in found][:2]
         (True, ['over-limit', 'linear-network'])
     """
-    limits = load_constraints(constraints)
+    kept = limits.load_constraints(constraints)
     how = None if recipe is None else load_recipe(recipe)
     if history is None:
         log: tuple[Logged, ...] = ()
@@ -122,7 +120,7 @@ def diagnose(
     else:
         log = tuple(Logged.of(epoch) for epoch in history)
     with named_as(source_of(spec)):
-        return diagnosis_of(analyze(load_spec(spec)), limits, how, log)
+        return diagnosis_of(analyze(load_spec(spec)), kept, how, log)
 
 
 def diagnosis_of(
@@ -144,7 +142,7 @@ def diagnosis_of(
 
 def network_findings(analysis: Analysis, constraints: Constraints) -> Iterator[Finding]:
     """Of a spec alone: the limits that it breaks, then what costs it accuracy."""
-    for broken in violations(analysis.totals, active_rules(constraints)):
+    for broken in limits.violations(analysis.totals, limits.active_rules(constraints)):
         yield Finding("over-limit", "", f"{broken.rule}: {broken.message}", "see the edits below")
     told: set[tuple[str, str]] = set()
     for check in _OF_NETWORK:
@@ -152,22 +150,11 @@ def network_findings(analysis: Analysis, constraints: Constraints) -> Iterator[F
             told.add((finding.code, finding.place))
             yield finding
     for warning in analysis.warnings:
-        if not _is_told(warning, told):
-            yield _from_warning(warning)
-
-
-def _is_told(warning: SpecWarning, told: set[tuple[str, str]]) -> bool:
-    """Whether a rule says the same of the same place, and with a mend."""
-    same = {"blind-cells": "padded-pointwise", "dead-weights": "padding-kernel"}
-    return (same.get(warning.code, ""), warning.place) in told
-
-
-def _from_warning(warning: SpecWarning) -> Finding:
-    evidence, _, mend = warning.message.rpartition("; ")
-    return Finding(warning.code, warning.place, evidence or mend, mend if evidence else "")
+        if (_SAME.get(warning.code, ""), warning.place) not in told:
+            evidence, _, mend = warning.message.rpartition("; ")
+            yield Finding(warning.code, warning.place, evidence or mend, mend if evidence else "")
 
 
 def recipe_findings(recipe: Recipe) -> Iterator[Finding]:
     """Of a recipe alone."""
-    for check in _OF_RECIPE:
-        yield from check(recipe)
+    return chain.from_iterable(check(recipe) for check in _OF_RECIPE)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import Any, get_args
 
+from pydantic_core import to_jsonable_python
+
 from archsearch.common.parse import from_mapping
 from archsearch.diagnosis.findings import Edit, Fields
 from archsearch.spec import models as s
@@ -100,12 +102,5 @@ def layer_at(root: object, place: str) -> Any:
 
 def changed(recipe: Recipe, edit: Edit) -> Recipe:
     """A recipe with other fields."""
-    fields = dict(edit.get("") or {})
-    return from_mapping(Recipe, {**recipe.model_dump(mode="json"), **_plain(fields)}, "recipe")
-
-
-def _plain(fields: Fields) -> dict[str, Any]:
-    return {
-        name: value.model_dump(mode="json") if isinstance(value, s.Frozen) else value
-        for name, value in fields.items()
-    }
+    fields = to_jsonable_python(edit.get("") or {})
+    return from_mapping(Recipe, {**recipe.model_dump(mode="json"), **fields}, "recipe")

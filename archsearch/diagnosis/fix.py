@@ -28,9 +28,6 @@ LIMIT_EDITS = 8
 _ONE_BY_ONE = frozenset({"padding-kernel"})
 """A stride less may mend several findings at once."""
 
-Faults = frozenset[tuple[str, str]]
-"""The codes and places of errors and warnings."""
-
 
 class Applied(NamedTuple):
     """An edit that was carried out.
@@ -64,10 +61,7 @@ def fix_network(
 ) -> Fixed[Spec]:
     """The spec after every mend that an error or warning asks for, within the limits.
 
-    Args:
-        spec: to mend.
-        constraints: the limits.
-        leave: codes of rules that are not to be mended.
+    Rules whose code is in `leave` are not mended.
     """
 
     def findings(at: Spec) -> Iterator[Finding]:
@@ -95,14 +89,18 @@ def _within_limits(spec: Spec, constraints: Constraints, after: str = "") -> Fix
     reachable = constraints.model_copy(update={"conv_blocks": None})
     if all(each.rule == "conv_blocks" for each in broken):
         return Fixed(spec, (), tuple(broken))
-    faults = {each.code for each in _graver(network_findings(analyze(spec), constraints))}
 
-    def sound(other: Spec) -> bool:
-        found = _graver(network_findings(analyze(other), constraints))
-        return {each.code for each in found} <= faults
+    def faults(at: Spec) -> set[str]:
+        return {each.code for each in _graver(network_findings(analyze(at), constraints))}
+
+    before = faults(spec)
 
     try:
-        setting = mend(Neighbourhood(base=spec, max_edits=LIMIT_EDITS), reachable, sound)
+        setting = mend(
+            Neighbourhood(base=spec, max_edits=LIMIT_EDITS),
+            reachable,
+            lambda other: faults(other) <= before,
+        )
     except HopelessSpaceError:
         return Fixed(spec, (), tuple(broken))
     reason = after + "; ".join(each.message for each in broken if each.rule != "conv_blocks")
@@ -139,12 +137,12 @@ def _mended(
     for finding in list(kept):
         fewer = [each for each in kept if each is not finding]
         try:
-            without = _faults(findings(_all(base, fewer, carry_out)))
+            without = _faults(findings(_carried_out(base, fewer, carry_out).result))
         except (InputError, LookupError):
             continue
         if without <= left:
             kept = fewer
-    return Fixed(_all(base, kept, carry_out), tuple(_told(base, kept, carry_out)))
+    return _carried_out(base, kept, carry_out)
 
 
 def _key(finding: Finding) -> tuple[object, ...]:
@@ -155,11 +153,12 @@ def _graver(findings: Iterable[Finding]) -> Iterator[Finding]:
     return (each for each in findings if level_of(each) != "note")
 
 
-def _faults(findings: Iterable[Finding]) -> Faults:
-    return frozenset(each[:2] for each in _graver(findings))
+def _faults(findings: Iterable[Finding]) -> set[tuple[str, str]]:
+    """The codes and places of errors and warnings."""
+    return {each[:2] for each in _graver(findings)}
 
 
-def _to_mend(findings: Iterable[Finding]) -> Iterator[Finding]:
+def _to_mend(findings: Iterable[Finding]) -> list[Finding]:
     """What asks for an edit, a rule at a time: errors, then warnings, then what takes layers out.
 
     After layers are taken out, places are others.
@@ -168,8 +167,7 @@ def _to_mend(findings: Iterable[Finding]) -> Iterator[Finding]:
     for each in _graver(findings):
         if each.edit is not None:
             by_rule.setdefault(each[:2] if each.code in _ONE_BY_ONE else each.code, []).append(each)
-    merged = [_merged(found) for found in by_rule.values()]
-    return iter(sorted(merged, key=_order))
+    return sorted(map(_merged, by_rule.values()), key=_order)
 
 
 def _order(finding: Finding) -> tuple[bool, int]:
@@ -188,16 +186,13 @@ def _merged(found: Sequence[Finding]) -> Finding:
     return found[0]._replace(evidence=found[0].evidence + others, edit=fields)
 
 
-def _all(base: T, findings: Sequence[Finding], carry_out: Callable[[T, Edit], T]) -> T:
-    for finding in findings:
-        base = carry_out(base, finding.edit or {})
-    return base
-
-
-def _told(
+def _carried_out(
     base: T, findings: Sequence[Finding], carry_out: Callable[[T, Edit], T]
-) -> Iterator[Applied]:
+) -> Fixed[T]:
+    applied = []
     for finding in findings:
         edit = finding.edit or {}
-        yield Applied(finding.code, describe_edit(base, edit), finding.evidence)
-        base = carry_out(base, edit)
+        after = carry_out(base, edit)
+        applied.append(Applied(finding.code, describe_edit(base, edit), finding.evidence))
+        base = after
+    return Fixed(base, tuple(applied))

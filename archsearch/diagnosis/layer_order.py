@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.diagnosis.apply_mend import layer_at
-from archsearch.diagnosis.findings import Finding
+from archsearch.diagnosis.findings import Edit, Fields, Finding
 from archsearch.diagnosis.paths import WEIGHTED, is_depthwise, is_nonlinear, is_one, links
 from archsearch.spec import models as s
 from archsearch.spec import ops
@@ -28,11 +28,9 @@ def linear_network(analysis: Analysis) -> Iterator[Finding]:
     if len(weighted) < 2 or any(is_nonlinear(node.op) for node in nodes):
         return
     places = dict.fromkeys(node.place for node in weighted if node.place != weighted[-1].place)
-    edits = {
-        place: {"activation": NEW_ACTIVATION}
-        for place in places
-        if _can_have(analysis, place, "activation")
-    }
+    edits: dict[str, Fields | None] = {}
+    for place in places:
+        edits |= _setting(analysis, place, "activation", NEW_ACTIVATION) or {}
     yield Finding(
         "linear-network",
         "",
@@ -56,9 +54,7 @@ def no_activation(analysis: Analysis) -> Iterator[Finding]:
             f"nothing nonlinear between {_told(first)} and {_told(link.second)} at "
             f"{link.second.place}: two linear maps in a row are one",
             "an activation after it",
-            {first.place: {"activation": kind}}
-            if _can_have(analysis, first.place, "activation")
-            else None,
+            _setting(analysis, first.place, "activation", kind),
         )
 
 
@@ -80,7 +76,7 @@ def no_norm(analysis: Analysis) -> Iterator[Finding]:
             first.place,
             f"no norm after {_told(first)}: what it passes on has whatever scale its weights have",
             "a batch norm after it",
-            {first.place: {"norm": "batch"}} if _can_have(analysis, first.place, "norm") else None,
+            _setting(analysis, first.place, "norm", "batch"),
         )
 
 
@@ -121,11 +117,11 @@ def _usual_activation(analysis: Analysis) -> str:
     return Counter(kinds).most_common(1)[0][0] if kinds else NEW_ACTIVATION
 
 
-def _can_have(analysis: Analysis, place: str, field: str) -> bool:
-    """Whether the layer at `place` has such a field of its own to set."""
+def _setting(analysis: Analysis, place: str, field: str, value: str) -> Edit | None:
+    """The edit that sets a field of a layer; None where the layer has no such field of its own."""
     layer = layer_at(analysis.spec, place)
-    kinds = (s.Conv, s.DepthwiseSeparable, s.Linear)
-    return isinstance(layer, kinds) and field in type(layer).model_fields
+    own = isinstance(layer, s.Conv | s.DepthwiseSeparable | s.Linear)
+    return {place: {field: value}} if own and field in type(layer).model_fields else None
 
 
 def _told(node: Node) -> str:

@@ -32,11 +32,7 @@ def step_sum(recipe: Recipe, images: int = TRAIN_IMAGES) -> float:
     """How far weights can get: learning rates summed over all steps, times momentum's gain.
 
     With momentum m a gradient goes on to act for 1 / (1 - m) steps' worth (Goh, "Why Momentum
-    Really Works", Distill 2017, doi:10.23915/distill.00006).
-
-    Args:
-        recipe: whose steps.
-        images: that an epoch goes through.
+    Really Works", Distill 2017, doi:10.23915/distill.00006). An epoch goes through `images`.
     """
     steps = -(-images // recipe.batch_size)
     # A schedule is smooth: a hundred of its steps stand for all.
@@ -197,11 +193,8 @@ def no_augmentation(recipe: Recipe) -> Iterator[Finding]:
 def heavy_augmentation(recipe: Recipe) -> Iterator[Finding]:
     """Images changed more than a small network has capacity or epochs for."""
     at = recipe.augment
-    kinds = [
-        name
-        for name in ("affine", "color_jitter", "grayscale", "cutout", "erasing")
-        if getattr(at, name)
-    ]
+    heavy = ("affine", "color_jitter", "grayscale", "cutout", "erasing")
+    kinds = [name for name in heavy if getattr(at, name)]
     if len(kinds) > 2 and recipe.epochs < SHORT:
         gone = {name: 0.0 if name == "grayscale" else None for name in kinds}
         yield Finding(

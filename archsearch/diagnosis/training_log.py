@@ -132,8 +132,7 @@ def _diverged(history: Sequence[Logged], scored: Scored, classes: int) -> Iterat
             )
             return
     chance = 1 / classes
-    if len(scored) > 1 and max(acc for _, acc in scored) < chance + OF_CHANCE:
-        best = max(acc for _, acc in scored)
+    if len(scored) > 1 and (best := max(acc for _, acc in scored)) < chance + OF_CHANCE:
         yield Finding(
             "diverged",
             "",

@@ -10,7 +10,7 @@ from archsearch.common.page import Grid, Line, Page
 from archsearch.diagnosis import Diagnosis, level_of
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.fix import Applied
-from archsearch.diagnosis.rules import LEVELS, RULES, Level, Rule
+from archsearch.diagnosis.rules import LEVELS, RULES, Level
 from archsearch.errors import one_line
 from archsearch.spec.formatting import axes_data, axes_text
 
@@ -19,12 +19,7 @@ _INDENT = "    "
 
 
 def diagnosis_page(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> Page:
-    """What was found, rule by rule, the gravest first.
-
-    Args:
-        diagnosis: all of it.
-        limit_edits: the fewest that bring the network within its limits, in words.
-    """
+    """What was found, rule by rule, the gravest first; `limit_edits` as `fix.limit_edits` tells."""
     analysis = diagnosis.analysis
     head = (
         f"{one_line(analysis.spec.name)}  {analysis.spec_hash[:12]}  {analysis.params:,} "
@@ -48,19 +43,14 @@ def _rule_lines(code: str, found: list[Finding], limit_edits: Sequence[str]) -> 
     for each in found:
         place = f"{one_line(each.place)}: " if each.place else ""
         yield Line(f"  {place}{one_line(each.evidence)}")
-    yield Line(f"{_INDENT}why: {rule.why}{_measured(rule)}")
+    at = rule.measured
+    measured = f" Measured: {at.points:+.2f} points ({at.csv}, {at.variant!r})." if at else ""
+    yield Line(f"{_INDENT}why: {rule.why}{measured}")
     for mend in dict.fromkeys(each.mend for each in found if code != "over-limit" and each.mend):
         yield Line(f"{_INDENT}mend: {one_line(mend)}")
     if code == "over-limit":
         edits = "; ".join(map(one_line, limit_edits))
         yield Line(f"{_INDENT}mend: {edits or 'no few edits were found that keep all limits'}")
-
-
-def _measured(rule: Rule) -> str:
-    if not rule.measured:
-        return ""
-    at = rule.measured
-    return f" Measured: {at.points:+.2f} points ({at.csv}, {at.variant!r})."
 
 
 def diagnosis_data(
@@ -103,16 +93,10 @@ def edits_page(edits: Sequence[Applied]) -> Page:
 
 def rules_page() -> Page:
     """Every rule in a line."""
-    rows = [
-        (
-            code,
-            rule.subject,
-            rule.level,
-            f"{rule.measured.points:+.2f}" if rule.measured else "",
-            rule.what,
-        )
-        for code, rule in RULES.items()
-    ]
+    rows = []
+    for code, rule in RULES.items():
+        points = f"{rule.measured.points:+.2f}" if rule.measured else ""
+        rows.append((code, rule.subject, rule.level, points, rule.what))
     titles = ("code", "about", "level", "points", "looks for")
     return [
         Grid(rows, frozenset({0, 1, 2, 4}), titles),
@@ -129,11 +113,9 @@ def rule_page(code: str) -> Page:
         Line(f"why: {rule.why}"),
         Line(f"source: {rule.source}"),
     ]
-    if rule.measured:
-        at = rule.measured
-        lines.append(
-            Line(f"measured: {at.points:+.2f} points of hold-out accuracy, {at.csv}: {at.variant}")
-        )
+    if at := rule.measured:
+        told = f"measured: {at.points:+.2f} points of hold-out accuracy, {at.csv}: {at.variant}"
+        lines.append(Line(told))
     return lines
 
 
@@ -143,7 +125,7 @@ def rules_data() -> list[dict[str, Any]]:
         {
             "code": code,
             **rule._asdict(),
-            "measured": rule.measured._asdict() if rule.measured else None,
+            "measured": at._asdict() if (at := rule.measured) else None,
         }
         for code, rule in RULES.items()
     ]

@@ -148,13 +148,10 @@ def _roomier(
 ) -> Edit | None:
     if max(op.dilation) > 1 and max(op.stride) == 1:
         wide = {"dilation": 1, "padding": "same"}
-        others = (
-            each.window
-            for each in analysis.rows
-            if each is not row and isinstance(each.window, ops.Conv2d)
-        )
+        others = (each.window for each in analysis.rows if each is not row)
+        convs = (window for window in others if isinstance(window, ops.Conv2d))
         # A brief may ask for a dilated kernel: the last one stays.
-        spare = any(max(each.dilation) > 1 < max(each.kernel_size) for each in others)
+        spare = any(max(each.dilation) > 1 < max(each.kernel_size) for each in convs)
         return {row.place: wide, **_global_pools(analysis)} if spare else None
     if not strided or not isinstance(strided.window, ops.Conv2d):
         return None
