@@ -12,8 +12,6 @@ from archsearch.study.config import read_study
 from archsearch.study.folder import StudyFolder
 from archsearch.training.recipe import Recipe
 
-_TIMED = ("device", "precision")
-
 
 def what_differs(boards: Iterable[Board], rows: pd.DataFrame) -> list[str]:
     """Return what makes figures of these rows' studies differ, besides the networks."""
@@ -44,10 +42,8 @@ def _accuracy(
             f"which recipe trained {', '.join(unknown)} is not known (no study.toml that can be "
             "read): whether accuracies can be compared is not, either"
         )
-    told = [recipe for recipe in recipes.values() if recipe is not None]
-    if fields := [
-        name for name in Recipe.model_fields if len({repr(getattr(r, name)) for r in told}) > 1
-    ]:
+    told = [dict(recipe) for recipe in recipes.values() if recipe is not None]
+    if fields := [name for name in Recipe.model_fields if len({repr(r[name]) for r in told}) > 1]:
         yield (
             f"the studies rank by recipes that differ in {', '.join(fields)}: "
             "hold-out accuracies tell of the recipe, too"
@@ -55,7 +51,7 @@ def _accuracy(
 
 
 def _time(studies: Mapping[str, pd.DataFrame]) -> Iterable[str]:
-    for column in _TIMED:
+    for column in ("device", "precision"):
         values = _values(studies, column)
         if _differ(values):
             yield f"seconds are of different {column}s ({_list(values)})"

@@ -105,17 +105,10 @@ def compare(boards: Sequence[Board], first: str, second: str) -> Comparison:
 
 
 def pick(boards: Sequence[Board], table: pd.DataFrame, text: str) -> int:
-    """Find the row that is meant: by its rank, t and its trial's number, or how its hash begins.
+    """Return the label in `table` of the row that a user's `text` means.
 
-    With STUDY: in front where there are several.
-
-    Args:
-        boards: the leaderboards.
-        table: their rows.
-        text: what a user wrote.
-
-    Returns:
-        The row's label in the table.
+    By its rank, t and its trial's number, or how its hash begins; with STUDY: in front where
+    there are several.
 
     Raises:
         ArchsearchError: none is meant, or more than one.
@@ -276,10 +269,11 @@ def _changes(changes: list[Change] | None) -> list[dict[str, str]] | None:
 
 def comparison_page(found: Comparison) -> Page:
     """The networks, then the outcome."""
-    names = [_name(row) for row in (found.first, found.second)]
-    same = found.first["spec_hash"] == found.second["spec_hash"]
-    page: list[Line | Grid] = [Line(f"A  {names[0]}", "bold"), Line(f"B  {names[1]}", "bold")]
-    if same:
+    page: list[Line | Grid] = [
+        Line(f"A  {_name(found.first)}", "bold"),
+        Line(f"B  {_name(found.second)}", "bold"),
+    ]
+    if found.first["spec_hash"] == found.second["spec_hash"]:
         page += [Line(""), Line("the same network")]
     for changes in (found.layers, found.settings):
         if changes:
@@ -290,13 +284,11 @@ def comparison_page(found: Comparison) -> Page:
     ]
     page += [Line(""), Grid(rows, frozenset({0, 4}), ("", "A", "B", "B - A", ""))]
     if any(figure.errors for figure in found.outcome):
-        page.append(
-            Line(
-                "± is one standard error, from the number of images scored; within "
-                f"{NOISE} of them is noise. Another seed changes an accuracy, too.",
-                "dim",
-            )
+        told = (
+            "± is one standard error, from the number of images scored; within "
+            f"{NOISE} of them is noise. Another seed changes an accuracy, too."
         )
+        page.append(Line(told, "dim"))
     return page
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from archsearch.errors import ArchsearchError, shown
 from archsearch.leaderboard.entry import COLUMNS
-from archsearch.leaderboard.reader import AXES, SHARES, STUDY, Board, stacked
+from archsearch.leaderboard.reader import AXES, REAL, SHARES, STUDY, Board, stacked
 from archsearch.study.objective import pareto_front
 
 MAX_TEXT = 1_000
@@ -32,12 +32,7 @@ _HIGH_FIRST = frozenset(
 )
 """Columns of which more is better, or which say that something is so."""
 _CONDITION = re.compile(r"\s*([^\s<>=!~]+)\s*(<=|>=|!=|==|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
-_ORDERS: dict[str, Callable[[Any, float], Any]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _SWITCH = {"true": True, "yes": True, "false": False, "no": False}
 _FORM = "write COLUMN OP VALUE, as in 'params<=150000', 'val_acc>85%' or 'status=trained'"
 
@@ -168,7 +163,7 @@ def _wanted_number(column: str, wanted: str, text: str) -> float:
     """85% is 0.85, and 150,000 or 150_000 is 150000."""
     plain = wanted.replace(",", "").replace("_", "")
     number, percent = plain.removesuffix("%"), plain.endswith("%")
-    if not re.fullmatch(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?", number):
+    if not REAL.fullmatch(number):
         raise ArchsearchError(f"--where {shown(text)}: {column} is a number; {_FORM}")
     value = float(number) / 100 if percent else float(number)
     if column in SHARES and not 0 <= value <= 1:

@@ -88,7 +88,7 @@ def read_board(folder: Path, name: str) -> Board:
     if problems:
         raise InputError(str(path), problems)
     columns: list[list[Any]] = [[] for _ in header]
-    parsers = [_parser(column) for column in header]
+    kinds = [_KNOBS if column == _JOINED else _kind(column) for column in header]
     most = min(MAX_ROWS, MAX_CELLS // len(header))
     for count, (number, cells) in enumerate(lines):
         place = f"line {number}"
@@ -99,9 +99,9 @@ def read_board(folder: Path, name: str) -> Board:
             message = f"has {len(cells)} cells, the header has {len(header)}; {REMEDY}"
             problems.append(Problem(place, "cells", message))
             continue
-        for column, parse, values, text in zip(header, parsers, columns, cells, strict=True):
+        for column, kind, values, text in zip(header, kinds, columns, cells, strict=True):
             try:
-                values.append(parse(text))
+                values.append(kind.read(text) if text or column in _FILLED else None)
             except ValueError as error:
                 values.append(None)
                 message = f"{column} must be {error}, got {shown(text)}; {REMEDY}"
@@ -231,6 +231,16 @@ class _Kind(NamedTuple):
     pattern: re.Pattern[str]
     words: str
     parse: Callable[[str], Any]
+    within: Within | None = None
+
+    def read(self, text: str) -> Any:
+        """Return the cell's value, or raise ValueError with what it must be."""
+        if not self.pattern.fullmatch(text):
+            raise ValueError(self.words)
+        value = self.parse(text)
+        if self.within and not self.within.low <= value <= self.within.high:
+            raise ValueError(self.within.words)
+        return value
 
 
 def _axes(text: str) -> int | tuple[int, int]:
@@ -238,19 +248,14 @@ def _axes(text: str) -> int | tuple[int, int]:
     return (int(height), int(width)) if by else int(height)
 
 
-def _setting(text: str) -> str:
-    if not all(part.find("=") > 0 for part in text.split()):
-        raise ValueError("NAME=VALUE by spaces")
-    return text
-
-
 _ANY = re.compile(".*", re.DOTALL)
 _WHOLE = re.compile(r"[0-9]{1,18}")
-_REAL = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?")
+REAL = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?")
 _STATUSES = get_args(Status)
+_KNOBS = _Kind("string", re.compile(r"\s*([^\s=]+=\S*(\s+|\Z))*"), "NAME=VALUE by spaces", str)
 _KINDS: dict[Any, _Kind] = {
     int: _Kind("Int64", _WHOLE, "a count", int),
-    float: _Kind("Float64", _REAL, "a number", float),
+    float: _Kind("Float64", REAL, "a number", float),
     bool: _Kind("boolean", re.compile("True|False"), "True or False", "True".__eq__),
     str: _Kind("string", _ANY, "text", str),
     Status: _Kind("string", re.compile("|".join(_STATUSES)), f"one of {', '.join(_STATUSES)}", str),
@@ -258,49 +263,25 @@ _KINDS: dict[Any, _Kind] = {
         "Int64", re.compile("[0-9]{1,9}(x[0-9]{1,9})?"), "an integer or HEIGHTxWIDTH", _axes
     ),
 }
-_KNOBS = _Kind("string", _ANY, "", _setting)
+_TYPES = {
+    column: get_args(hint)[0] if NoneType in get_args(hint) else hint
+    for column, hint in get_type_hints(Entry, include_extras=True).items()
+}
+"""The type of each column, without None."""
 
 
-def _bare(hint: Any) -> Any:
-    """Return the type without None."""
-    args = [arg for arg in get_args(hint) if arg is not NoneType]
-    return args[0] if NoneType in get_args(hint) else hint
-
-
-_TYPES = {c: _bare(h) for c, h in get_type_hints(Entry, include_extras=True).items()}
-
-
-def _kind(column: str) -> tuple[_Kind, Within | None]:
-    """Return how the cells of a column are read, and their bounds."""
-    if column == _JOINED:
-        return _KNOBS, None
+def _kind(column: str) -> _Kind:
+    """Return how the cells of a column are read."""
     told = _TYPES.get(column, str)
     if get_origin(told) is Annotated:
         base, within = get_args(told)
-        return _KINDS[base], within
-    return _KINDS[told], None
+        return _KINDS[base]._replace(within=within)
+    return _KINDS[told]
 
 
-DTYPES = {column: _kind(column)[0].dtype for column in COLUMNS}
+DTYPES = {column: _kind(column).dtype for column in COLUMNS}
 """The pandas dtype of each column of `Entry`."""
 AXES = frozenset(column for column in COLUMNS if _TYPES[column] == Pair)
 """Columns whose cells may be (height, width)."""
 SHARES = frozenset(column for column in COLUMNS if _TYPES[column] == Share)
 """Columns of numbers from 0 to 1."""
-
-
-def _parser(column: str) -> Callable[[str], Any]:
-    (_, pattern, words, parse), within = _kind(column)
-    may_be_blank = column not in _FILLED
-
-    def parsed(text: str) -> Any:
-        if not text and may_be_blank:
-            return None
-        if not pattern.fullmatch(text):
-            raise ValueError(words)
-        value = parse(text)
-        if within and not within.low <= value <= within.high:
-            raise ValueError(within.words)
-        return value
-
-    return parsed

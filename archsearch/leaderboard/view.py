@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -32,7 +33,6 @@ _TITLES = {
 _BESIDE = ("dataset", "device", "precision", "seed", "torch_version")
 """What stands below a table, for every row is likely to share it."""
 _MARKUP = re.compile(r"[\\`*_\[\]|~#!]")
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def main_columns(*, several: bool) -> tuple[str, ...]:
@@ -76,8 +76,7 @@ def _csv_cell(value: Cell) -> Cell:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
-    escaped = _MARKUP.sub(lambda found: f"\\{found[0]}", one_line(text))
-    return "".join(_ENTITIES.get(c, c) for c in escaped)
+    return escape(_MARKUP.sub(r"\\\g<0>", one_line(text)), quote=False)
 
 
 def _cells(

@@ -13,7 +13,7 @@ from archsearch.report.markup import Html, element, join_html
 from archsearch.report.phrases import field, made_on, mark
 from archsearch.spec.formatting import axes_text
 from archsearch.study.objective import pareto_front
-from archsearch.training.datasets import DATASETS, DatasetName
+from archsearch.training.datasets import DATASETS
 
 MAX_ROWS = 2_000
 """Of the leaderboard; the CSV has all."""
@@ -138,12 +138,10 @@ def leaderboard(facts: Facts) -> Html:
     linked = {finalist.row.spec_hash for finalist in facts.finalists}
     shown = facts.rows[:MAX_ROWS]
     noted = any(row.edits or row.reason for row in shown)
-    rows = [
-        _row(
-            row, facts.study.dataset, link=row.spec_hash in linked, front=row.spec_hash in on_front
-        )
+    rows = (
+        _row(row, facts, link=row.spec_hash in linked, front=row.spec_hash in on_front)
         for row in shown
-    ]
+    )
     cut = f" The first {MAX_ROWS:,} of {len(facts.rows):,}." if len(shown) < len(facts.rows) else ""
     columns = (*_COLUMNS, _NOTES) if noted else _COLUMNS
     caption = f"{made_on(facts.rows)}. Finalists are linked; ± is the 95% interval.{cut}"
@@ -153,7 +151,7 @@ def leaderboard(facts: Facts) -> Html:
     ])  # fmt: skip
 
 
-def _row(row: Entry, dataset: DatasetName, *, link: bool, front: bool) -> list[Cell]:
+def _row(row: Entry, facts: Facts, *, link: bool, front: bool) -> list[Cell]:
     name = mark(row)
     network = element("code", name)
     if link:
@@ -163,7 +161,7 @@ def _row(row: Entry, dataset: DatasetName, *, link: bool, front: bool) -> list[C
         Cell(network),
         Cell(row.status),
         Cell(_percent(row.val_acc), row.val_acc),
-        Cell(_tested(row, DATASETS[dataset].test), row.test_acc),
+        Cell(_tested(row, DATASETS[facts.study.dataset].test), row.test_acc),
         Cell(f"{row.params:,}", row.params),
         Cell(field(row), min(row.receptive_field)),
         Cell(axes_text(row.receptive_field_with_gap), min(row.receptive_field_with_gap)),

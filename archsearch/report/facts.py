@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.csv_records import MAX_TEXT, read_rows
-from archsearch.common.parse import from_json, read_text
+from archsearch.common.parse import M, from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line, shown
 from archsearch.leaderboard.entry import Entry
 from archsearch.leaderboard.reader import DTYPES, entries, read_board
@@ -29,6 +30,7 @@ _SPEC_HASH = re.compile(r"[0-9a-f]{64}")
 """Names a folder, so it must not be a path."""
 
 T = TypeVar("T")
+Hashed = TypeVar("Hashed", Analysis, EvaluationRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,64 +187,49 @@ def _finalist(row: Entry, folder: Path) -> Finalist:
         folder=folder,
         analysis=_part(
             RunPaths(folder).spec,
-            lambda file: _of_network(file, row.spec_hash),
+            lambda file: _of_network(row.spec_hash, analyze(_json(Spec, file))),
             "the search writes it",
         ),
-        finals=_finals(folder, row.spec_hash),
+        finals=tuple(
+            _final(path, seed, row.spec_hash)
+            for seed, path in islice(final_folders(folder).items(), MAX_FINAL_RUNS)
+        ),
     )
-
-
-def _of_network(path: Path, spec_hash: str) -> Analysis:
-    found = analyze(from_json(Spec, read_text(str(path)), path.name))
-    if found.spec_hash != spec_hash:
-        raise ArchsearchError("is of another network than the leaderboard's row")
-    return found
-
-
-def _finals(folder: Path, spec_hash: str) -> tuple[Final, ...]:
-    found = list(final_folders(folder).items())[:MAX_FINAL_RUNS]
-    return tuple(_final(path, seed, spec_hash) for seed, path in found)
 
 
 def _final(folder: Path, seed: int, spec_hash: str) -> Final:
     paths = RunPaths(folder)
     evaluation = EvaluationPaths(paths.evaluation)
-    evaluate = f"`archsearch evaluate {one_line(str(folder))}` writes it"
     return Final(
         folder=folder,
         seed=seed,
         run=_part(paths.run, lambda file: _json(RunRecord, file), "the search writes it"),
-        recipe=_part(paths.recipe, _text, "the search writes it"),
+        recipe=_part(paths.recipe, lambda file: read_text(str(file)), "the search writes it"),
         history=_history(paths.history),
-        evaluation=_part(evaluation.record, lambda file: _evaluation(file, spec_hash), evaluate),
+        evaluation=_part(
+            evaluation.record,
+            lambda file: _of_network(spec_hash, _json(EvaluationRecord, file)),
+            f"`archsearch evaluate {one_line(str(folder))}` writes it",
+        ),
         pixels=pixels if (pixels := evaluation.mistakes_pixels).is_file() else None,
     )
 
 
-def _evaluation(path: Path, spec_hash: str) -> EvaluationRecord:
-    found = _json(EvaluationRecord, path)
+def _of_network(spec_hash: str, found: Hashed) -> Hashed:
     if found.spec_hash != spec_hash:
         raise ArchsearchError("is of another network than the leaderboard's row")
     return found
 
 
-Model = TypeVar("Model", RunRecord, EvaluationRecord)
-
-
-def _json(model: type[Model], path: Path) -> Model:
-    return from_json(model, _text(path), path.name)
-
-
-def _text(path: Path) -> str:
-    return read_text(str(path))
+def _json(model: type[M], path: Path) -> M:
+    return from_json(model, read_text(str(path)), path.name)
 
 
 def _scored(folder: Path) -> tuple[Epoch, ...]:
     """The epochs of a trial that the hold-out scored."""
     history = _history(RunPaths(folder).history)
-    if isinstance(history, Absent):
-        return ()
-    return tuple(epoch for epoch in history if epoch.val_acc is not None)
+    told = () if isinstance(history, Absent) else history
+    return tuple(epoch for epoch in told if epoch.val_acc is not None)
 
 
 def _history(path: Path) -> tuple[Epoch, ...] | Absent:

@@ -8,20 +8,8 @@ from typing import Literal
 
 from archsearch.common.interval import wilson
 from archsearch.leaderboard.entry import Entry
-from archsearch.report.charts import (
-    BLUE,
-    FAINT,
-    ORANGE,
-    PALE,
-    SERIES,
-    Chart,
-    Figure,
-    axis,
-    layout,
-    limit_line,
-    percent,
-    plain,
-)
+from archsearch.report import charts
+from archsearch.report.charts import Chart, Figure, axis, layout, limit_line, percent, plain
 from archsearch.report.facts import Facts, Finalist
 from archsearch.report.phrases import and_list, mark, plural, share
 from archsearch.study.objective import pareto_front
@@ -46,14 +34,18 @@ def trade_off(facts: Facts, cost: Cost) -> Chart:
         {
             **_points(trained, cost, per, "val_acc"),
             "name": "search: hold-out",
-            "marker": {"color": BLUE, "size": 8, "opacity": 0.75},
+            "marker": {"color": charts.BLUE, "size": 8, "opacity": 0.75},
         },
         {
             **_points(front, cost, per, "val_acc"),
             "name": "Pareto front",
             "mode": "lines+markers",
-            "line": {"color": BLUE, "width": 1.5, "shape": "hv"},
-            "marker": {"color": BLUE, "size": 10, "line": {"color": "var(--panel)", "width": 1.5}},
+            "line": {"color": charts.BLUE, "width": 1.5, "shape": "hv"},
+            "marker": {
+                "color": charts.BLUE,
+                "size": 10,
+                "line": {"color": "var(--panel)", "width": 1.5},
+            },
         },
         _tested(facts, cost, per),
     ]
@@ -123,13 +115,13 @@ def _tested(facts: Facts, cost: Cost, per: float) -> Figure:
     return {
         **_points(rows, cost, per, "test_acc"),
         "name": "finalists: test",
-        "marker": {"color": ORANGE, "size": 11, "symbol": "diamond"},
+        "marker": {"color": charts.ORANGE, "size": 11, "symbol": "diamond"},
         "error_y": {
             "type": "data",
             "symmetric": False,
             "array": [percent(end.high - mean) for end, mean in zip(ends, means, strict=True)],
             "arrayminus": [percent(mean - end.low) for end, mean in zip(ends, means, strict=True)],
-            "color": ORANGE,
+            "color": charts.ORANGE,
             "thickness": 1.5,
             "width": 4,
         },
@@ -146,7 +138,7 @@ def _public(facts: Facts, cost: Cost) -> Figure:
         "y": [row.best_test_acc_percent for row in rows],
         "text": [plain(row.solution) for row in rows],
         "hovertemplate": "%{text}<br>%{y}%<extra></extra>",
-        "marker": {"color": FAINT, "size": 7},
+        "marker": {"color": charts.FAINT, "size": 7},
     }
 
 
@@ -158,7 +150,7 @@ def search_curves(facts: Facts) -> Chart | None:
     step = math.ceil(sum(map(len, facts.curves.values())) / MAX_POINTS)
     traces = [
         {
-            **_curves(facts, facts.of("pruned"), step, "stopped early", FAINT),
+            **_curves(facts, facts.of("pruned"), step, "stopped early", charts.FAINT),
             "mode": "lines+markers",  # one epoch makes no line
             "marker": {"size": 5},
         },
@@ -167,7 +159,7 @@ def search_curves(facts: Facts) -> Chart | None:
             [row for row in facts.of("trained") if row.spec_hash not in named],
             step,
             "trained to the end",
-            PALE,
+            charts.PALE,
         ),
     ]
     for finalist, (color, symbol) in _series(facts.finalists):
@@ -208,7 +200,7 @@ def _curves(facts: Facts, rows: Iterable[Entry], step: int, name: str, color: st
         "x": x,
         "y": y,
         "text": texts,
-        "line": {"color": color, "width": 2 if color not in (FAINT, PALE) else 1.2},
+        "line": {"color": color, "width": 2 if color not in (charts.FAINT, charts.PALE) else 1.2},
         "hovertemplate": "%{text}<br>epoch %{x}: %{y:.2f}%<extra></extra>",
     }
 
@@ -263,4 +255,4 @@ def _training(history: Sequence[Epoch], name: str, color: str) -> Figure:
 
 
 def _series(finalists: Sequence[Finalist]) -> Iterable[tuple[Finalist, tuple[str, str]]]:
-    return ((f, SERIES[i % len(SERIES)]) for i, f in enumerate(finalists))
+    return ((f, charts.SERIES[i % len(charts.SERIES)]) for i, f in enumerate(finalists))

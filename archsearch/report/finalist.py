@@ -110,13 +110,14 @@ def _again(facts: Facts, finalist: Finalist) -> Iterator[Html]:
     """How to make it again, with what is needed for it."""
     yield element("h4", "How to make it again")
     if not finalist.finals:
-        yield element("pre", element("code", _search_command(facts)))
+        study = _quoted(StudyFolder(facts.folder).study)
+        search = f"archsearch search {study} --trials {max(1, len(facts.rows))}"
+        yield element("pre", element("code", search))
         return
     final = finalist.finals[0]
     where = "where and in which versions is not noted"
     precision = ""
-    if not isinstance(final.run, Absent):
-        run = final.run
+    if not isinstance(run := final.run, Absent):
         where = f"{run.device}, {run.precision}, torch {run.torch_version}"
         precision = f" --precision {shlex.quote(run.precision)}"
     yield element(
@@ -135,11 +136,6 @@ def _again(facts: Facts, finalist: Finalist) -> Iterator[Html]:
         yield _file("spec.json", text)
     if isinstance(final.recipe, str):
         yield _file("recipe.json", final.recipe)
-
-
-def _search_command(facts: Facts) -> str:
-    study = _quoted(StudyFolder(facts.folder).study)
-    return f"archsearch search {study} --trials {max(1, len(facts.rows))}"
 
 
 def _quoted(path: Path) -> str:

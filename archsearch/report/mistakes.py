@@ -20,24 +20,18 @@ from archsearch.training.evaluation.records import ClassRecord, EvaluationRecord
 
 def answers(finalist: Finalist, dataset: str) -> Iterator[Html]:
     """How a finalist did on the test images, by the first seed that was evaluated."""
-    if not finalist.finals:
-        yield absent(
-            "Confusion matrix and mistakes",
-            Absent(
-                "this network was not trained on all images yet; the search does that once its "
-                "trials are done: run it again."
-            ),
+    read = [
+        (f, f.evaluation) for f in finalist.finals if isinstance(f.evaluation, EvaluationRecord)
+    ]
+    if not read:
+        untrained = Absent(
+            "this network was not trained on all images yet; the search does that once its trials "
+            "are done: run it again."
         )
+        unread = (f.evaluation for f in finalist.finals if isinstance(f.evaluation, Absent))
+        yield absent("Confusion matrix and mistakes", next(unread, untrained))
         return
-    evaluated = next(
-        (final for final in finalist.finals if isinstance(final.evaluation, EvaluationRecord)), None
-    )
-    if evaluated is None or isinstance(evaluated.evaluation, Absent):
-        why = finalist.finals[0].evaluation
-        if isinstance(why, Absent):
-            yield absent("Confusion matrix and mistakes", why)
-        return
-    found = evaluated.evaluation
+    evaluated, found = read[0]
     yield element("h4", "Where it is right and wrong")
     yield element("p", _accuracies(found))
     if (difference := _difference(finalist, found)) is not None:
@@ -69,33 +63,18 @@ def _difference(finalist: Finalist, found: EvaluationRecord) -> str | None:
 
 
 def _confusion(found: EvaluationRecord) -> Html:
-    names = [score.name for score in found.classes]
-    wrong = [
-        count
-        for true, row in enumerate(found.confusion)
-        for predicted, count in enumerate(row)
-        if true != predicted
-    ]
-    most = max([*wrong, 1])
-    heads = [element("th", element("span", name), scope="col") for name in names]
+    wrong = (n for true, row in enumerate(found.confusion) for n in row[:true] + row[true + 1 :])
+    most = max(wrong, default=1) or 1
+    heads = [element("th", element("span", score.name), scope="col") for score in found.classes]
+    right = element("th", "right (95% interval)", scope="col", class_="share")
     rows = [
-        element("tr", element("th", name, scope="row"), *_counts(i, row, most), _right(score))
-        for i, (name, row, score) in enumerate(
-            zip(names, found.confusion, found.classes, strict=True)
-        )
+        element("tr", element("th", score.name, scope="row"), *_counts(i, row, most), _right(score))
+        for i, (row, score) in enumerate(zip(found.confusion, found.classes, strict=True))
     ]
     return element(
         "table",
         element("caption", "Images by true class (row) and by what they were taken for (column)"),
-        element(
-            "thead",
-            element(
-                "tr",
-                element("td"),
-                *heads,
-                element("th", "right (95% interval)", scope="col", class_="share"),
-            ),
-        ),
+        element("thead", element("tr", element("td"), *heads, right)),
         element("tbody", *rows),
         class_="confusion",
     )
@@ -123,14 +102,11 @@ def _mistakes(final: Final, found: EvaluationRecord, dataset: str) -> Iterator[H
         return
     tiles = _tiles(final.pixels, len(found.mistakes))
     if not tiles:
-        yield element(
-            "p",
-            prose(
-                "The images are not kept here: figures alone. `archsearch evaluate "
-                f"{one_line(str(final.folder))}` keeps them beside evaluation.json."
-            ),
-            class_="absent",
+        told = (
+            "The images are not kept here: figures alone. `archsearch evaluate "
+            f"{one_line(str(final.folder))}` keeps them beside evaluation.json."
         )
+        yield element("p", prose(told), class_="absent")
     items = [
         element("li", *_mistake(mistake, tiles[i] if tiles else None, dataset))
         for i, mistake in enumerate(found.mistakes)

@@ -7,26 +7,19 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from string import Template
-from typing import NamedTuple
 
 from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from archsearch.common.version import __version__
 from archsearch.errors import one_line
+from archsearch.report import figures, space_figures
 from archsearch.report.charts import Chart
 from archsearch.report.components import absent, figure, leaderboard
 from archsearch.report.facts import Absent, Facts
-from archsearch.report.figures import final_curves, search_curves, trade_off
 from archsearch.report.finalist import network
 from archsearch.report.importance import importance
 from archsearch.report.markup import Html, element, join_html, script_json
 from archsearch.report.phrases import made_on
-from archsearch.report.space_figures import (
-    fields_along_depth,
-    knob_shares,
-    rejections_by_rule,
-    rejections_by_trial,
-)
 from archsearch.report.summary import sentences, tiles
 
 _TITLES = {
@@ -39,13 +32,6 @@ _TITLES = {
     "leaderboard": "Leaderboard",
     "finalists": "Finalists",
 }
-
-
-class Missing(NamedTuple):
-    """What is not told, and why."""
-
-    what: str
-    why: Absent
 
 
 def html(facts: Facts) -> str:
@@ -66,31 +52,36 @@ def html(facts: Facts) -> str:
     return _document(facts, join_html(sections), charts)
 
 
-def _parts(facts: Facts) -> Mapping[str, Sequence[Chart | Missing]]:
+def _parts(facts: Facts) -> Mapping[str, Sequence[Chart | Html]]:
     """The charts by section, or why they are not there."""
     knobs, rejections = importance(facts), facts.rejections
     nobody = Absent("no file to draw it from is there; the search writes them in trials/.")
     return {
-        "accuracy": (trade_off(facts, "params"), trade_off(facts, "macs")),
+        "accuracy": (figures.trade_off(facts, "params"), figures.trade_off(facts, "macs")),
         "learning": (
-            search_curves(facts) or Missing("Learning curves of the search", nobody),
-            final_curves(facts) or Missing("Retraining of the finalists", nobody),
+            figures.search_curves(facts) or absent("Learning curves of the search", nobody),
+            figures.final_curves(facts) or absent("Retraining of the finalists", nobody),
         ),
-        "fields": (fields_along_depth(facts) or Missing("Receptive field along depth", nobody),),
+        "fields": (
+            space_figures.fields_along_depth(facts)
+            or absent("Receptive field along depth", nobody),
+        ),
         "knobs": (
-            Missing("Shares of knobs", knobs) if isinstance(knobs, Absent) else knob_shares(knobs),
+            absent("Shares of knobs", knobs)
+            if isinstance(knobs, Absent)
+            else space_figures.knob_shares(knobs),
         ),
-        "rejections": (Missing("Rejected proposals", rejections),)
+        "rejections": (absent("Rejected proposals", rejections),)
         if isinstance(rejections, Absent)
-        else (rejections_by_rule(rejections), rejections_by_trial(rejections)),
+        else (
+            space_figures.rejections_by_rule(rejections),
+            space_figures.rejections_by_trial(rejections),
+        ),
     }
 
 
-def _drawn(parts: Iterable[Chart | Missing], made: str) -> Html:
-    told = [
-        figure(part, made) if isinstance(part, Chart) else absent(part.what, part.why)
-        for part in parts
-    ]
+def _drawn(parts: Iterable[Chart | Html], made: str) -> Html:
+    told = (figure(part, made) if isinstance(part, Chart) else part for part in parts)
     return element("div", *told, class_="charts")
 
 

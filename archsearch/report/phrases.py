@@ -43,18 +43,12 @@ def field(row: Entry) -> str:
 
 def made_on(rows: Iterable[Entry]) -> str:
     """The images, machine, precision, version, seeds and runs behind figures of these rows."""
-    named = {
-        "": ("dataset", "device", "precision"),
-        "torch ": ("torch_version",),
-        "seed ": ("seed",),
-    }
+    before = {"torch_version": "torch ", "seed": "seed "}
     listed = list(rows)
     parts = []
-    for before, columns in named.items():
-        for column in columns:
-            found = {getattr(row, column) for row in listed} - {"", None}
-            values = sorted(map(str, found))
-            if values:
-                more = f" and {len(values) - 3} more" if len(values) > 3 else ""
-                parts.append(f"{before}{', '.join(values[:3])}{more}")
+    for column in ("dataset", "device", "precision", "torch_version", "seed"):
+        values = sorted(map(str, {getattr(row, column) for row in listed} - {"", None}))
+        if values:
+            more = f" and {len(values) - 3} more" if len(values) > 3 else ""
+            parts.append(f"{before.get(column, '')}{', '.join(values[:3])}{more}")
     return "; ".join([*parts, "one training a network"])

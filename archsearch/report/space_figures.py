@@ -7,17 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from archsearch.analysis.analyze import Analysis
-from archsearch.report.charts import (
-    BLUE,
-    SERIES,
-    Chart,
-    Figure,
-    axis,
-    bars,
-    layout,
-    limit_line,
-    plain,
-)
+from archsearch.report import charts
+from archsearch.report.charts import Chart, Figure, axis, bars, layout, limit_line, plain
 from archsearch.report.facts import Facts
 from archsearch.report.importance import Importance
 from archsearch.report.phrases import and_list, mark, plural
@@ -30,7 +21,7 @@ MAX_KNOBS = 15
 def fields_along_depth(facts: Facts) -> Chart | None:
     """How the receptive field grows, layer by layer; None where no finalist's spec is there."""
     known = [
-        (mark(finalist.row), finalist.analysis, SERIES[i % len(SERIES)])
+        (mark(finalist.row), finalist.analysis, charts.SERIES[i % len(charts.SERIES)])
         for i, finalist in enumerate(facts.finalists)
         if isinstance(finalist.analysis, Analysis)
     ]
@@ -120,7 +111,7 @@ def rejections_by_trial(rejections: Sequence[Rejection]) -> Chart:
         "type": "bar",
         "x": sorted(counts),
         "y": [counts[trial] for trial in sorted(counts)],
-        "marker": {"color": BLUE},
+        "marker": {"color": charts.BLUE},
         "hovertemplate": "trial %{x}: %{y} rejected before it<extra></extra>",
     }
     half = (last + 1) // 2
