@@ -25,7 +25,7 @@ def plural(count: int, word: str) -> str:
 def and_list(parts: Sequence[str]) -> str:
     """Join words as in a sentence.
 
-    >>> joined(["a", "b", "c"])
+    >>> and_list(["a", "b", "c"])
     'a, b and c'
     """
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
