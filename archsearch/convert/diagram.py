@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.layer_table import Group, groups_of
@@ -15,7 +15,7 @@ from archsearch.spec.network import FeatureMap, Join, Network, Node, Trunk
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A layer to draw: an operation, with the norm, activation and dropout after it.
+    """A layer to draw: an operation (or a merge), with the norm, activation and dropout after it.
 
     Attributes:
         kind: what it is drawn like (`conv`, `depthwise`, `pool`, `linear`, `merge`, `other`).
@@ -24,6 +24,8 @@ class Box:
         shape: the output's.
         rf: receptive field of one cell of the output, in pixels.
         step: how that comes about.
+        branches: side by side before a merge; an empty one is the identity.
+        split: whether each takes a share of the channels.
     """
 
     kind: str
@@ -34,18 +36,11 @@ class Box:
     step: str
     params: int
     macs: int
+    branches: tuple[Flow, ...] = ()
+    split: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """Branches side by side, then their merge; an empty branch is the identity."""
-
-    branches: tuple[Flow, ...]
-    split: bool
-    merge: Box
-
-
-Flow = tuple[Box | Fork, ...]
+Flow = tuple[Box, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +70,18 @@ def sections(network: Network) -> Iterator[Section]:
 
 def boxes(flow: Flow) -> Iterator[Box]:
     """Every box, branches in order, then their merge."""
-    for item in flow:
-        if isinstance(item, Fork):
-            for branch in item.branches:
-                yield from boxes(branch)
-            yield item.merge
-        else:
-            yield item
+    for box in flow:
+        for branch in box.branches:
+            yield from boxes(branch)
+        yield box
 
 
 def flow_of(trunk: Trunk) -> Flow:
     """A trunk's boxes, one a group of operations."""
-    return tuple(map(_item, groups_of(trunk)))
+    return tuple(map(_box, groups_of(trunk)))
 
 
-def _item(group: Group) -> Box | Fork:
+def _box(group: Group) -> Box:
     first = group.first
     op = first.op if isinstance(first, Node) else None
     window = op if isinstance(op, ops.Conv2d | ops.Pool2d) else None
@@ -105,7 +97,7 @@ def _item(group: Group) -> Box | Fork:
         group.macs,
     )
     if isinstance(first, Join):
-        return Fork(tuple(flow_of(branch) for branch in first.branches), first.split, box)
+        return replace(box, branches=tuple(map(flow_of, first.branches)), split=first.split)
     return box
 
 
@@ -132,8 +124,7 @@ def _worded(node: Node) -> str:
     op = node.op
     match op:
         case ops.Conv2d():
-            start = "shortcut " if node.role == "shortcut" else ""
-            return start + _conv(op)
+            return f"{'shortcut ' if node.role == 'shortcut' else ''}{_conv(op)}"
         case ops.Pool2d():
             return _pool(op)
         case ops.Linear():
@@ -142,12 +133,6 @@ def _worded(node: Node) -> str:
             return f"squeeze-excite {op.channels} to {op.squeezed}"
         case ops.Dropout():
             return f"{'channel ' if op.channel else ''}dropout {op.p:g}"
-        case _:
-            return _plain(op)
-
-
-def _plain(op: ops.Op) -> str:
-    match op:
         case ops.GlobalAvgPool():
             return "global avg pool"
         case ops.BatchNorm():
@@ -213,15 +198,12 @@ class _Flowchart:
 
     def flow(self, flow: Flow, source: str, label: str) -> tuple[str, str]:
         """Draw `flow` after `source`; where it ends, and the label of the edge from there."""
-        for item in flow:
-            ends = [(source, label)]
-            if isinstance(item, Fork):
-                ends = [
-                    self.flow(branch, source, _branch_label(item, i))
-                    for i, branch in enumerate(item.branches)
-                ]
-            source = self._box(item.merge if isinstance(item, Fork) else item, ends)
-            label = ""
+        for box in flow:
+            ends = [
+                self.flow(branch, source, _branch_label(box, i))
+                for i, branch in enumerate(box.branches)
+            ]
+            source, label = self._box(box, ends or [(source, label)]), ""
         return source, label
 
     def _box(self, box: Box, sources: Sequence[tuple[str, str]]) -> str:
@@ -239,9 +221,10 @@ class _Flowchart:
         self.edges.append(f"{source} -->" + (f"|{_label(text)}| " if text else " ") + target)
 
 
-def _branch_label(fork: Fork, i: int) -> str:
-    share = f"share {i + 1} of {len(fork.branches)}" if fork.split else ""
-    return share if share or fork.branches[i] else "identity"
+def _branch_label(merge: Box, i: int) -> str:
+    if merge.split:
+        return f"share {i + 1} of {len(merge.branches)}"
+    return "" if merge.branches[i] else "identity"
 
 
 def _label(*lines: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archsearch.spec import ops
+from archsearch.spec.models import ActivationKind
 from archsearch.spec.ops import Pair
 
 HELPERS = {
@@ -133,13 +134,14 @@ def _linear(op: ops.Linear) -> str:
     return f"nn.Linear({op.in_features}, {op.out_features}{'' if op.bias else ', bias=False'})"
 
 
-_ACTIVATIONS = {
-    "relu": "nn.ReLU()",
-    "gelu": "nn.GELU()",
-    "silu": "nn.SiLU()",
-    "hardswish": "nn.Hardswish()",
-    "leaky_relu": "nn.LeakyReLU()",
+ACTIVATIONS: dict[ActivationKind, str] = {
+    "relu": "ReLU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "hardswish": "Hardswish",
+    "leaky_relu": "LeakyReLU",
 }
+"""Their classes in torch.nn."""
 _CODE: dict[type, Callable[..., str]] = {
     ops.Conv2d: _conv,
     ops.Pool2d: _pool,
@@ -148,7 +150,7 @@ _CODE: dict[type, Callable[..., str]] = {
     ops.Linear: _linear,
     ops.BatchNorm: lambda op: f"nn.BatchNorm{1 if op.flat else 2}d({op.channels})",
     ops.GroupNorm: lambda op: f"nn.GroupNorm({op.num_groups}, {op.channels})",
-    ops.Activation: lambda op: _ACTIVATIONS[op.kind],
+    ops.Activation: lambda op: f"nn.{ACTIVATIONS[op.kind]}()",
     ops.Dropout: lambda op: f"nn.Dropout{'2d' if op.channel else ''}({op.p!r})",
     ops.SqueezeExcite: lambda op: f"SqueezeExcite({op.channels}, {op.squeezed})",
 }

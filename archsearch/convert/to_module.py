@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archsearch.common.parse import Given, source_of
+from archsearch.convert.pytorch_code import ACTIVATIONS, symmetric
 from archsearch.errors import named_as
 from archsearch.spec import ops, params_and_macs
 from archsearch.spec.load import load_spec
@@ -22,13 +23,6 @@ from archsearch.spec.resolve import resolve
 
 _STEPS = 2**16
 """Values of 16 random bits."""
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "hardswish": nn.Hardswish,
-    "leaky_relu": nn.LeakyReLU,
-}
 
 
 class Net(nn.Module):
@@ -172,24 +166,18 @@ class DepthwiseConv2d(nn.Conv2d):
 
 def _conv(op: ops.Conv2d) -> nn.Module:
     (top, bottom), (left, right) = op.padding
-    symmetric = top == bottom and left == right
     depthwise = op.groups == op.in_channels > 1
     conv = (DepthwiseConv2d if depthwise else nn.Conv2d)(
         op.in_channels,
         op.out_channels,
         op.kernel_size,
         stride=op.stride,
-        padding=(top, left) if symmetric else 0,
+        padding=(top, left) if symmetric(op) else 0,
         dilation=op.dilation,
         groups=op.groups,
         bias=op.bias,
     )
-    return conv if symmetric else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
-
-
-def _pool(op: ops.Pool2d) -> nn.Module:
-    pool = nn.MaxPool2d if op.kind == "max" else nn.AvgPool2d
-    return pool(op.kernel_size, op.stride, op.padding)
+    return conv if symmetric(op) else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
 
 
 class ElementDropout(nn.Dropout):
@@ -212,26 +200,20 @@ class ElementDropout(nn.Dropout):
         return x * scale.mul_(_STEPS / (_STEPS - dropped))
 
 
-def _dropout(op: ops.Dropout) -> nn.Module:
-    return nn.Dropout2d(op.p) if op.channel else ElementDropout(op.p)
-
-
-def _batch_norm(op: ops.BatchNorm) -> nn.Module:
-    return nn.BatchNorm1d(op.channels) if op.flat else nn.BatchNorm2d(op.channels)
-
-
 _MODULES: dict[type, Callable[..., nn.Module]] = {
     ops.Conv2d: _conv,
-    ops.Pool2d: _pool,
+    ops.Pool2d: lambda op: (nn.MaxPool2d if op.kind == "max" else nn.AvgPool2d)(
+        op.kernel_size, op.stride, op.padding
+    ),
     ops.GlobalAvgPool: lambda _op: nn.AdaptiveAvgPool2d(1),
     ops.Flatten: lambda _op: nn.Flatten(),
     # A linear layer takes a vector, or the 1x1 map that global pooling leaves.
     ops.Linear: lambda op: nn.Sequential(
         nn.Flatten(), nn.Linear(op.in_features, op.out_features, bias=op.bias)
     ),
-    ops.BatchNorm: _batch_norm,
+    ops.BatchNorm: lambda op: (nn.BatchNorm1d if op.flat else nn.BatchNorm2d)(op.channels),
     ops.GroupNorm: lambda op: nn.GroupNorm(op.num_groups, op.channels),
-    ops.Activation: lambda op: _ACTIVATIONS[op.kind](),
-    ops.Dropout: _dropout,
+    ops.Activation: lambda op: getattr(nn, ACTIVATIONS[op.kind])(),
+    ops.Dropout: lambda op: (nn.Dropout2d if op.channel else ElementDropout)(op.p),
     ops.SqueezeExcite: lambda op: SqueezeExcite(op.channels, op.squeezed),
 }

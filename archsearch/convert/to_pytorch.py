@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.convert.pytorch_code import HELPERS, LOADER, code_of, symmetric
+from archsearch.errors import one_line
 from archsearch.spec import ops, params_and_macs
 from archsearch.spec.formatting import axes_text, receptive_field_step, shape_text
 from archsearch.spec.network import FeatureMap, Join, Node, Trunk, walk
@@ -77,32 +79,29 @@ receptive field  {field} pixels before global pooling, \
 
 def inert(name: str) -> str:
     """A name as it can stand in a comment or docstring: on one line, ending neither."""
-    return "".join(_inert_character(c) for c in name)
-
-
-def _inert_character(c: str) -> str:
-    if c in '"\\':
-        return f"\\{c}"
-    return c if c.isprintable() else c.encode("unicode_escape").decode()
+    return one_line(re.sub(r'(["\\])', r"\\\1", name))
 
 
 def identifiers(names: Sequence[str]) -> list[str]:
     """An attribute of `Net` for each block's name: valid, ASCII, unique, and free to take."""
-    taken = {"output"}
-    found = []
+    words = ["output"]
     for name in names:
         word = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")[:MAX_IDENTIFIER] or "block"
         if word[0].isdigit():
             word = f"block_{word}"
         if word in MODULE_ATTRIBUTES or keyword.iskeyword(word):
             word = f"{word}_block"
-        unique, number = word, 1
-        while unique in taken:
-            number += 1
-            unique = f"{word}_{number}"
-        taken.add(unique)
-        found.append(unique)
-    return found
+        words.append(word)
+    return numbered(words)[1:]
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """Names with `_2`, `_3`, ... behind those that are taken by an earlier one."""
+    taken: dict[str, None] = {}
+    for name in names:
+        alternatives = (f"{name}_{number}" for number in count(2))
+        taken[next(unique for unique in chain([name], alternatives) if unique not in taken)] = None
+    return list(taken)
 
 
 def _net(analysis: Analysis) -> str:
@@ -152,12 +151,9 @@ def _section(attribute: str, trunk: Trunk) -> Iterator[str]:
         if line.figures is None:
             yield line.indented
             continue
-        code, shape, params = (
-            f"{line.indented:<{widths[0]}}",
-            f"{line.figures[0]:<{widths[1]}}",
-            f"{line.figures[1]:>{widths[2]}}",
-        )
-        yield f"{code}  # {shape}  {params}  RF {line.figures[2]}"
+        shape, params, field = line.figures
+        code = f"{line.indented:<{widths[0]}}"
+        yield f"{code}  # {shape:<{widths[1]}}  {params:>{widths[2]}}  RF {field}"
 
 
 def _sequential(trunk: Trunk, depth: int, start: str = "", end: str = ",") -> Iterator[_Line]:
@@ -192,15 +188,10 @@ def _helper(join: Join) -> str:
 
 
 def _used(trunk: Trunk) -> set[str]:
-    """Helper classes that a trunk's code names."""
-    used = (
-        {"SqueezeExcite"}
-        if any(isinstance(n.op, ops.SqueezeExcite) for n in walk(trunk))
-        else set()
-    )
-    for node in trunk:
-        if isinstance(node, Join):
-            used |= {_helper(node)}.union(*map(_used, node.branches))
+    """Operations of a trunk, and the helper classes that join its branches."""
+    used = {type(node.op).__name__ for node in walk(trunk)}
+    for join in (node for node in trunk if isinstance(node, Join)):
+        used |= {_helper(join)}.union(*map(_used, join.branches))
     return used
 
 
@@ -208,12 +199,8 @@ def _layer(node: Node, depth: int) -> Iterator[_Line]:
     op, before = node.op, node.before
     if isinstance(op, ops.Conv2d) and not symmetric(op):
         (top, bottom), (left, right) = op.padding
-        padded = (
-            before.channels,
-            before.height.size + top + bottom,
-            before.width.size + left + right,
-        )
-        figures = (shape_text(padded), "0", _unchanged(before))
+        height, width = before.height.size + top + bottom, before.width.size + left + right
+        figures = (shape_text((before.channels, height, width)), "0", _unchanged(before))
         yield _Line(depth, f"nn.ZeroPad2d(({left}, {right}, {top}, {bottom})),", figures)
     if isinstance(op, ops.Linear) and not before.flat:
         yield _Line(depth, "nn.Flatten(),", (f"{op.in_features}", "0", _unchanged(before)))

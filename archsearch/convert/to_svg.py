@@ -8,7 +8,7 @@ from html import escape
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.constraints import Constraints, active_rules, judge
-from archsearch.convert.diagram import Box, Flow, Fork, Section, sections
+from archsearch.convert.diagram import Box, Flow, Section, sections
 from archsearch.errors import one_line
 from archsearch.spec.formatting import axes_text, shape_text
 
@@ -64,15 +64,17 @@ _STYLE = """
 def svg(analysis: Analysis, constraints: Constraints | None) -> str:
     """The picture as an SVG document that needs nothing else; all text is escaped.
 
-    Args:
-        analysis: of the network to draw.
-        constraints: limits to tell, with the verdict; null for neither.
+    Limits, and the verdict on the network, are told of if `constraints` are given.
     """
     drawn = list(sections(analysis.network))
     facts = [*_facts(analysis), *(_verdict(analysis, constraints) if constraints else ())]
     head = [
         ("name", _cut(one_line(analysis.spec.name), MAX_NAME * 2 // 3)),
-        *((style, line) for style, fact in facts for line in _wrapped(fact)),
+        *(
+            (style, line)
+            for style, fact in facts
+            for line in textwrap.wrap(fact, MAX_FACT, subsequent_indent=INDENT)
+        ),
     ]
     width = max(
         MIN_WIDTH,
@@ -123,16 +125,12 @@ def _description(facts: list[str], drawn: list[Section]) -> str:
 
 def _facts(analysis: Analysis) -> list[tuple[str, str]]:
     """(style, text) of the lines below the name."""
-    field, with_gap = analysis.receptive_field, analysis.receptive_field_with_gap
+    field, with_gap = map(axes_text, (analysis.receptive_field, analysis.receptive_field_with_gap))
     return [
         ("dim", f"spec_hash        {analysis.spec_hash[:12]}"),
         ("", f"parameters       {analysis.params:,}"),
         ("", f"MACs, one image  {analysis.macs:,}"),
-        (
-            "",
-            f"receptive field  {axes_text(field)} before global pooling, "
-            f"{axes_text(with_gap)} with it",
-        ),
+        ("", f"receptive field  {field} before global pooling, {with_gap} with it"),
         ("", f"image            {shape_text(analysis.network.image.shape)}"),
     ]
 
@@ -147,10 +145,6 @@ def _verdict(analysis: Analysis, constraints: Constraints) -> list[tuple[str, st
     broken = judge(analysis, constraints).violations
     verdict = [("bad", f"rejected: {violation.message}") for violation in broken]
     return [told, *(verdict or [("good", "accepted")])]
-
-
-def _wrapped(fact: str) -> list[str]:
-    return textwrap.wrap(fact, MAX_FACT, subsequent_indent=INDENT)
 
 
 class _Picture:
@@ -199,17 +193,16 @@ def _draw_section(
 def _draw_flow(picture: _Picture, flow: Flow, centre: float, y: float) -> float:
     """Its boxes one below the other, each at the end of an arrow; where the last one ends."""
     width = _boxes_width(flow)
-    for item in flow:
-        if isinstance(item, Fork):
-            y = _draw_branches(picture, item, centre, y)
-        box = item.merge if isinstance(item, Fork) else item
+    for box in flow:
+        if box.branches:
+            y = _draw_branches(picture, box, centre, y)
         y = picture.arrow(centre, y)
         _draw_box(picture, box, centre - width / 2, y, width)
         y += _box_height(box)
     return y
 
 
-def _draw_branches(picture: _Picture, fork: Fork, centre: float, y: float) -> float:
+def _draw_branches(picture: _Picture, fork: Box, centre: float, y: float) -> float:
     """The branches between the wires that join them; where the lower wire is."""
     top, bottom = y + _fork_room(fork), y + _branches_height(fork)
     widths = [_branch_width(branch) for branch in fork.branches]
@@ -254,17 +247,15 @@ def _box_height(box: Box) -> float:
 
 def _boxes_width(flow: Flow) -> float:
     """Of a flow's own boxes, all alike; its branches may be wider."""
-    own = [item.merge if isinstance(item, Fork) else item for item in flow]
-    texts = [text for box in own for _, text in _box_lines(box)]
+    texts = [text for box in flow for _, text in _box_lines(box)]
     return max(map(_text_width, texts), default=0) + 5 + 2 * ROOM
 
 
 def _flow_width(flow: Flow) -> float:
-    forks = [_fork_width(item) for item in flow if isinstance(item, Fork)]
-    return max([_boxes_width(flow), *forks])
+    return max([_boxes_width(flow), *(_fork_width(box) for box in flow if box.branches)])
 
 
-def _fork_width(fork: Fork) -> float:
+def _fork_width(fork: Box) -> float:
     columns = sum(map(_branch_width, fork.branches)) + BRANCH_GAP * (len(fork.branches) - 1)
     return max(columns, 2 * _text_width(_split_text(fork)) if fork.split else 0)
 
@@ -274,26 +265,22 @@ def _branch_width(branch: Flow) -> float:
     return _flow_width(branch) if branch else 2 * IDENTITY_WIDTH
 
 
-def _split_text(fork: Fork) -> str:
+def _split_text(fork: Box) -> str:
     return f"channels split in {len(fork.branches)}"
 
 
 def _flow_height(flow: Flow) -> float:
-    return sum(
-        ARROW + _branches_height(item) + _box_height(item.merge)
-        if isinstance(item, Fork)
-        else ARROW + _box_height(item)
-        for item in flow
-    )
+    boxes = sum(ARROW + _box_height(box) for box in flow)
+    return boxes + sum(_branches_height(box) for box in flow if box.branches)
 
 
-def _branches_height(fork: Fork) -> float:
+def _branches_height(fork: Box) -> float:
     """From where the wire comes in to the wire that the branches end at."""
     tallest = max(*map(_flow_height, fork.branches), 2 * LINE)
     return _fork_room(fork) + tallest + ARROW / 2
 
 
-def _fork_room(fork: Fork) -> float:
+def _fork_room(fork: Box) -> float:
     """From where the wire comes in to the one that it forks at."""
     return ARROW / 2 + (LINE if fork.split else 0)
 

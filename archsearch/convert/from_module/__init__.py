@@ -119,12 +119,12 @@ def _copied(module: nn.Module, name: str) -> nn.Module:
 
 def _logits(step: Step) -> tuple[Step, Callable[[Tensor], Tensor] | None]:
     """The step before a softmax at the very end, and that softmax."""
-    flattened = isinstance(step.op, Flatten) or step.op == Plain("reshape")
+    flattened = isinstance(step.op, Flatten) or step.op is Plain.RESHAPE
     last = step.inputs[0] if flattened and prod(step.inputs[0].shape[1:]) == 1 else step
     match last.op:
-        case Plain(kind="softmax"):
+        case Plain.SOFTMAX:
             return last.inputs[0], lambda logits: F.softmax(logits, dim=1)
-        case Plain(kind="log_softmax"):
+        case Plain.LOG_SOFTMAX:
             return last.inputs[0], lambda logits: F.log_softmax(logits, dim=1)
         case _:
             return step, None

@@ -9,32 +9,20 @@ from torch import nn
 
 from archsearch.convert.from_module.folding import Piece, fold
 from archsearch.convert.from_module.gates import is_silu, squeeze_excite
-from archsearch.convert.from_module.steps import (
-    Chunks,
-    Concat,
-    Image,
-    Own,
-    Pad,
-    Part,
-    Plain,
-    Product,
-    Step,
-    Sum,
-    Unknown,
-)
+from archsearch.convert.from_module.steps import Chunks, Pad, Part, Plain, Step, Unknown
 from archsearch.errors import Problem
 from archsearch.spec import models as s
 
-_MISPLACED: dict[type, str] = {
+_MISPLACED: dict[object, str] = {
     Chunks: "cuts the channels; name each piece, and join all of them",
     Part: "takes some of the channels; a spec splits them evenly among branches that are joined "
     "again, in their order and each once",
     Pad: "pads a map; a spec pads in its convolutions alone",
     Plain: "has a place in a spec after the logits (softmax, left out) or within squeeze-excite "
     "alone",
-    Product: "multiplies maps; the one product in a spec is squeeze-excite, x * sigmoid(conv1x1("
-    "relu(conv1x1(global_avg_pool(x))))) with biases in both",
-    Own: "gives a tensor that does not depend on the image",
+    Plain.PRODUCT: "multiplies maps; the one product in a spec is squeeze-excite, x * sigmoid("
+    "conv1x1(relu(conv1x1(global_avg_pool(x))))) with biases in both",
+    Plain.OWN: "gives a tensor that does not depend on the image",
 }
 _TANGLED = (
     "used in several places that no one sum or concatenation joins; a spec's branches start from "
@@ -68,41 +56,44 @@ class Structure:
                 self._users[source] += 1
             if isinstance(step.op, Unknown):
                 self._problem(step, "unsupported", step.op.why)
-        branch = self._branch(end, None)
-        self.pieces = branch.pieces
+        self.pieces = self._branch(end, None).pieces
 
     def _problem(self, step: Step, rule: str, message: str) -> None:
         self.problems.append(step.where.problem(rule, message))
 
     def _branch(self, end: Step, start: Step | None) -> _Branch:
         """The way from `start` (None: from the image on) to `end`."""
-        pieces: list[Piece] = []
+        part, steps = self._way(end, start)
+        pieces = [piece for step in steps if (piece := self._piece(step))]
+        return _Branch(part, pieces[::-1])
+
+    def _way(self, end: Step, start: Step | None) -> tuple[Part | None, list[Step]]:
+        """Which channels of `start` the way to `end` takes (None: all), and its steps backwards."""
+        steps: list[Step] = []
         at: Step | None = end
         while at is not None and at is not start:
             before = self._before.get(at)
             if isinstance(at.op, Part) and before is start and start is not None:
-                return _Branch(at.op, pieces[::-1])
-            piece = self._piece(at, before)
-            if piece:
-                pieces.append(piece)
+                return at.op, steps
+            steps.append(at)
             at = before
-        return _Branch(None, pieces[::-1])
+        return None, steps
 
-    def _piece(self, step: Step, before: Step | None) -> Piece | None:
+    def _piece(self, step: Step) -> Piece | None:
         """A step as a layer; none where there is nothing to say, or nothing but a problem."""
-        op = step.op
-        if isinstance(op, Image | Unknown):
+        op, before = step.op, self._before.get(step)
+        if op is Plain.IMAGE or isinstance(op, Unknown):
             return None
-        if before is not None and isinstance(op, Sum | Concat):
+        if before is not None and op in (Plain.SUM, Plain.CONCAT):
             return None if self._again(step, step) else self._join(step, before)
-        if isinstance(op, Product) and is_silu(step):
+        if op is Plain.PRODUCT and is_silu(step):
             silu = s.Activation(op="activation", kind="silu")
             return Piece(silu, (), (step.where.path,), step.shape, step.shape)
-        gate = squeeze_excite(step, before) if isinstance(op, Product) and before else None
+        gate = squeeze_excite(step, before) if op is Plain.PRODUCT and before else None
         if gate:
             return None if self._again(step, *gate.modules) else gate
-        if isinstance(op, Sum | Concat | Chunks | Part | Pad | Plain | Product | Own):
-            self._problem(step, "unsupported", _MISPLACED[type(op)])
+        if isinstance(op, Plain | Chunks | Part | Pad):
+            self._problem(step, "unsupported", _MISPLACED.get(op) or _MISPLACED[type(op)])
             return None
         # Two dropouts would drop each its own; what else holds no weights may be there twice.
         once = (step,) if isinstance(op, s.Dropout) else step.modules
@@ -119,9 +110,9 @@ class Structure:
         return again
 
     def _join(self, step: Step, start: Step) -> Piece | None:
-        ends = self._addends(step) if isinstance(step.op, Sum) else step.inputs
+        add = step.op is Plain.SUM
+        ends = self._addends(step) if add else step.inputs
         branches = [self._branch(end, start) for end in ends]
-        add = isinstance(step.op, Sum)
         if any(branch.part for branch in branches):
             if add:
                 branches.sort(key=lambda branch: branch.part.start if branch.part else 0)
@@ -148,25 +139,15 @@ class Structure:
         addends: list[Step] = []
         for source in step.inputs:
             within = [source]
-            inner = isinstance(source.op, Sum) and self._users[source] == 1
+            inner = source.op is Plain.SUM and self._users[source] == 1
             if inner and self._before.get(source) is start:
                 within = self._addends(source)
-                parts = [part for end in within if (part := self._part(end, start))]
+                parts = [part for end in within if (part := self._way(end, start)[0])]
                 parts.sort(key=lambda part: part.start)
                 if start and len(parts) == len(within) and _splits_evenly(parts, start.shape[0]):
                     within = [source]  # parallel branches of its own
             addends += within
         return addends
-
-    def _part(self, end: Step, start: Step | None) -> Part | None:
-        """Which channels of `start` the way from there to `end` takes, where it takes a part."""
-        at: Step | None = end
-        while at is not None and at is not start:
-            before = self._before.get(at)
-            if isinstance(at.op, Part) and before is start:
-                return at.op
-            at = before
-        return None
 
 
 def _in_order(end: Step) -> list[Step]:
@@ -189,7 +170,7 @@ def _dominators(order: Sequence[Step]) -> dict[Step, Step | None]:
     before: dict[Step, Step | None] = {}
     for step in order:
         sources = [source for source in step.inputs if source in before]
-        if isinstance(step.op, Image):
+        if step.op is Plain.IMAGE:
             before[step], depth[step] = None, 0
         elif sources:
             at = sources[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -31,22 +31,25 @@ class Piece:
 
 def fold(pieces: Sequence[Piece]) -> list[Piece]:
     """The same layers, folded into as few as say exactly that."""
-    folded: list[Piece] = []
-    for piece in without_idle_flattens(pieces):
-        fields = _absorbed(folded[-1].layer, piece.layer) if folded else None
-        if fields:
-            layer = folded[-1].layer.model_copy(update=fields)
-            folded[-1] = _together(layer, folded[-1], piece)
-        else:
-            folded.append(piece)
-    paired: list[Piece] = []
-    for piece in folded:
-        separable = _separable(paired[-1], piece.layer) if paired else None
-        if separable:
-            paired[-1] = _together(separable, paired[-1], piece)
-        else:
-            paired.append(piece)
+    folded = _merged(without_idle_flattens(pieces), _absorbing)
+    paired = _merged(folded, _separable)
     return [replace(piece, layer=_with_default_bias(piece.layer)) for piece in paired]
+
+
+def _merged(
+    pieces: Sequence[Piece], one_layer: Callable[[Piece, s.Layer], s.Layer | None]
+) -> list[Piece]:
+    """Each piece with the next, as long as one layer says the same as both."""
+    merged: list[Piece] = []
+    for piece in pieces:
+        layer = one_layer(merged[-1], piece.layer) if merged else None
+        if layer:
+            first = merged[-1]
+            modules, paths = first.modules + piece.modules, first.paths + piece.paths
+            merged[-1] = Piece(layer, modules, paths, first.before, piece.after)
+        else:
+            merged.append(piece)
+    return merged
 
 
 def without_idle_flattens(pieces: Sequence[Piece], *, logits: bool = False) -> list[Piece]:
@@ -63,9 +66,9 @@ def without_idle_flattens(pieces: Sequence[Piece], *, logits: bool = False) -> l
     return kept[::-1]
 
 
-def _together(layer: s.Layer, first: Piece, second: Piece) -> Piece:
-    modules, paths = first.modules + second.modules, first.paths + second.paths
-    return Piece(layer, modules, paths, first.before, second.after)
+def _absorbing(piece: Piece, then: s.Layer) -> s.Layer | None:
+    fields = _absorbed(piece.layer, then)
+    return piece.layer.model_copy(update=fields) if fields else None
 
 
 def _absorbed(layer: s.Layer, then: s.Layer) -> dict[str, Any] | None:
@@ -74,13 +77,8 @@ def _absorbed(layer: s.Layer, then: s.Layer) -> dict[str, Any] | None:
         case s.Conv(norm=None, dropout=0), s.Norm():
             order = "act_norm" if layer.activation else "norm_act"
             return {"norm": then.kind, "num_groups": then.num_groups, "order": order}
-        case (
-            (s.Conv(activation=None, dropout=0) | s.Linear(activation=None, dropout=0)),
-            (s.Activation()),
-        ):
-            return {"activation": then.kind}
-        case s.Residual(activation=None), s.Activation():
-            return {"activation": then.kind}
+        case s.Conv(dropout=0) | s.Linear(dropout=0) | s.Residual(), s.Activation():
+            return None if layer.activation else {"activation": then.kind}
         case s.Conv(dropout=0), s.Dropout():
             return {"dropout": then.p, "dropout_kind": then.kind}
         case s.Linear(dropout=0), s.Dropout(kind="element"):

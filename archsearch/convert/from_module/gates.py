@@ -14,7 +14,7 @@ from archsearch.spec import models as s
 def is_silu(product: Step) -> bool:
     """`x * sigmoid(x)`."""
     return any(
-        gate.op == Plain("sigmoid") and gate.inputs == (image,)
+        gate.op is Plain.SIGMOID and gate.inputs == (image,)
         for gate, image in (product.inputs, product.inputs[::-1])
     )
 
@@ -33,7 +33,7 @@ def squeeze_excite(step: Step, start: Step) -> Piece | None:
 
 
 def _reshapes(step: Step) -> bool:
-    return isinstance(step.op, s.Flatten) or step.op in (Plain("reshape"), Plain("expand"))
+    return isinstance(step.op, s.Flatten) or step.op in (Plain.RESHAPE, Plain.EXPAND)
 
 
 def _gated(step: Step, start: Step, chain: list[Step]) -> Piece | None:
@@ -43,12 +43,11 @@ def _gated(step: Step, start: Step, chain: list[Step]) -> Piece | None:
             s.Conv() | s.Linear(),
             s.Activation(kind="relu"),
             s.Conv() | s.Linear(),
-            Plain(kind="sigmoid"),
+            Plain.SIGMOID,
         ]:
-            pass
+            pool, squeeze, _, excite, gate = chain
         case _:
             return None
-    pool, squeeze, _, excite, gate = chain
     channels, squeezed = start.shape[0], squeeze.shape[0]
     # The least width of a gate is 1, whatever the reduction.
     reduction = 4 if max(1, channels // 4) == squeezed else channels // squeezed
@@ -67,11 +66,8 @@ def _gated(step: Step, start: Step, chain: list[Step]) -> Piece | None:
 
 
 def _covers(pool: Step, start: Step) -> bool:
-    if isinstance(pool.op, s.AvgPool):
-        size = start.shape[1:]
-        kernel = pool.op.kernel_size
-        return (kernel if isinstance(kernel, tuple) else (kernel, kernel)) == size
-    return True
+    kernel = pool.op.kernel_size if isinstance(pool.op, s.AvgPool) else start.shape[1:]
+    return (kernel if isinstance(kernel, tuple) else (kernel, kernel)) == start.shape[1:]
 
 
 def _is_pointwise(step: Step) -> bool:

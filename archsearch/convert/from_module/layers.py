@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,14 +25,12 @@ MOMENTUM = 0.1
 def conv(call: Call) -> Step:
     """A convolution, with the zeros that a pad before it adds."""
     conv, source = call.module, call.source
-    (top, bottom), (left, right) = _own_padding(conv)
-    if conv.padding_mode != "zeros" and (top or bottom or left or right):
+    padding = _own_padding(conv)
+    if conv.padding_mode != "zeros" and padding != ((0, 0), (0, 0)):
         raise InexpressibleError(f"padding_mode={conv.padding_mode!r}; a spec pads with zeros")
     if isinstance(source.op, Pad):
-        (more_top, more_bottom), (more_left, more_right) = source.op.padding
-        top, bottom, left, right = (
-            top + more_top, bottom + more_bottom, left + more_left, right + more_right,
-        )  # fmt: skip
+        more = source.op.padding
+        padding = tuple((a + c, b + d) for (a, b), (c, d) in zip(padding, more, strict=True))
         source = source.inputs[0]
     depthwise = conv.groups == conv.in_channels > 1
     layer = s.Conv(
@@ -40,7 +38,7 @@ def conv(call: Call) -> Step:
         out_channels=conv.out_channels,
         kernel_size=_size(conv.kernel_size),
         stride=_size(conv.stride),
-        padding=_padding(conv, (top, bottom), (left, right)),
+        padding=_padding(conv, *padding),
         dilation=_size(conv.dilation),
         groups="depthwise" if depthwise else conv.groups,
         bias=conv.bias is not None,
@@ -50,22 +48,21 @@ def conv(call: Call) -> Step:
     return replace(call.step(layer), inputs=(source,))
 
 
-def _own_padding(conv: nn.Conv2d) -> tuple[Pair, Pair]:
+def _own_padding(conv: nn.Conv2d) -> tuple[Pair, ...]:
+    """Of the height and the width, both sides."""
     if conv.padding == "same":
-        height, width = zip(conv.kernel_size, conv.dilation, strict=True)
-        return ops.same_padding(ops.extent(*height)), ops.same_padding(ops.extent(*width))
-    if isinstance(conv.padding, str):
-        return (0, 0), (0, 0)
-    height_pad, width_pad = conv.padding
-    return (height_pad, height_pad), (width_pad, width_pad)
+        return _same_padding(conv)
+    height, width = (0, 0) if isinstance(conv.padding, str) else conv.padding
+    return (height, height), (width, width)
+
+
+def _same_padding(conv: nn.Conv2d) -> tuple[Pair, ...]:
+    spans = map(ops.extent, conv.kernel_size, conv.dilation)
+    return tuple(map(ops.same_padding, spans))
 
 
 def _padding(conv: nn.Conv2d, height: Pair, width: Pair) -> Literal["same"] | int | Pair:
-    same = tuple(
-        ops.same_padding(ops.extent(kernel, dilation))
-        for kernel, dilation in zip(conv.kernel_size, conv.dilation, strict=True)
-    )
-    if (height, width) == same:
+    if (height, width) == _same_padding(conv):
         return "same"
     if height[0] != height[1] or width[0] != width[1]:
         raise InexpressibleError(
@@ -117,18 +114,14 @@ def _normed(call: Call, layer: s.Norm) -> Step:
     return call.step(layer)
 
 
-def activation(kind: s.ActivationKind) -> Callable[[Call], Step]:
-    """A translation to this activation, with torch's default settings."""
-
-    def translate(call: Call) -> Step:
-        slope, approximate = call.given.get("negative_slope"), call.given.get("approximate")
-        if slope not in (None, 0.01):
-            raise InexpressibleError(f"negative_slope={slope}; a spec's leaky_relu has 0.01")
-        if approximate not in (None, "none"):
-            raise InexpressibleError(f"approximate={approximate!r}; a spec's gelu is exact")
-        return call.step(s.Activation(op="activation", kind=kind))
-
-    return translate
+def activation(kind: s.ActivationKind, call: Call) -> Step:
+    """An activation with torch's default settings."""
+    slope, approximate = call.given.get("negative_slope"), call.given.get("approximate")
+    if slope not in (None, 0.01):
+        raise InexpressibleError(f"negative_slope={slope}; a spec's leaky_relu has 0.01")
+    if approximate not in (None, "none"):
+        raise InexpressibleError(f"approximate={approximate!r}; a spec's gelu is exact")
+    return call.step(s.Activation(op="activation", kind=kind))
 
 
 def dropout(call: Call) -> Step:

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 from archsearch.convert.from_module.calls import Call, InexpressibleError
-from archsearch.convert.from_module.steps import (
-    Chunks,
-    Concat,
-    Op,
-    Pad,
-    Part,
-    Plain,
-    Product,
-    Step,
-    Sum,
-)
+from archsearch.convert.from_module.steps import Chunks, Pad, Part, Plain, Step
 from archsearch.spec import models as s
 
 
 def reshape(call: Call) -> Step:
     """Anything that keeps all values in their order."""
     source, shape = call.source, call.shapes[0]
-    if isinstance(source.op, s.Flatten) or source.op == Plain("reshape"):
+    if isinstance(source.op, s.Flatten) or source.op is Plain.RESHAPE:
         source = source.inputs[0]  # one reshape after another is the last one
     if math.prod(source.shape) != math.prod(shape):
         raise InexpressibleError("takes a part of its input; a spec takes halves by split alone")
     if source.shape == shape:
         return source
-    op = s.Flatten(op="flatten") if len(shape) == 1 else Plain("reshape")
+    op = s.Flatten(op="flatten") if len(shape) == 1 else Plain.RESHAPE
     return replace(call.step(op), inputs=(source,))
 
 
@@ -45,23 +34,19 @@ def add(call: Call) -> Step:
         raise InexpressibleError("adds a constant; a spec adds maps")
     if any(part.shape != call.shapes[0] for part in call.inputs):
         raise InexpressibleError("adds maps of different shapes; a spec's sums do not broadcast")
-    return call.step(Sum())
+    return call.step(Plain.SUM)
 
 
 def product(call: Call) -> Step:
     """A product of two maps."""
     if len(call.inputs) == 1:
         raise InexpressibleError("multiplies by a constant; a spec has no factors")
-    return call.step(Product())
+    return call.step(Plain.PRODUCT)
 
 
-def gives(op: Op) -> Callable[[Call], Step]:
-    """A translation to `op`, whatever the settings."""
-
-    def translate(call: Call) -> Step:
-        return call.step(op)
-
-    return translate
+def sigmoid(call: Call) -> Step:
+    """A sigmoid, as in a gate."""
+    return call.step(Plain.SIGMOID)
 
 
 def identity(call: Call) -> Step:
@@ -75,14 +60,14 @@ def softmax(call: Call) -> Step:
     if math.prod(shape[1:]) != 1 or dim not in (1, -len(shape), None):
         raise InexpressibleError(f"dim={dim}; after the logits, it must be over the classes")
     log = call.name.lower().startswith("log")
-    return call.step(Plain("log_softmax" if log else "softmax"))
+    return call.step(Plain.LOG_SOFTMAX if log else Plain.SOFTMAX)
 
 
 def expand(call: Call) -> Step:
     """A gate spread over the map."""
     if call.source.shape == call.shapes[0]:
         return call.source
-    return replace(call.step(Plain("expand")), inputs=(call.source,))
+    return replace(call.step(Plain.EXPAND), inputs=(call.source,))
 
 
 def pad(call: Call) -> Step:
@@ -99,8 +84,7 @@ def cut(call: Call) -> Step:
     """A map cut over its channels."""
     if call.given["dim"] not in (1, -len(call.source.shape)):
         raise InexpressibleError("cuts along another axis than the channels; use dim=1")
-    sizes = tuple(shape[0] for shape in call.shapes)
-    return call.step(Chunks(sizes))
+    return call.step(Chunks(tuple(shape[0] for shape in call.shapes)))
 
 
 def item(call: Call) -> Step:
@@ -143,4 +127,4 @@ def concat(call: Call) -> Step:
         raise InexpressibleError("concatenates along another axis than the channels; use dim=1")
     if any(isinstance(part.op, Chunks) for part in call.inputs):
         raise InexpressibleError("takes the pieces of a cut map unseen; name each of them")
-    return call.source if len(call.inputs) == 1 else call.step(Concat())
+    return call.source if len(call.inputs) == 1 else call.step(Plain.CONCAT)

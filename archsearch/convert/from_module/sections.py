@@ -8,6 +8,7 @@ from torch import nn
 
 from archsearch.common.parse import from_mapping
 from archsearch.convert.from_module.folding import Piece, fold, without_idle_flattens
+from archsearch.convert.to_pytorch import numbered
 from archsearch.spec.models import AvgPool, Flatten, GlobalAvgPool, MaxPool, Spec
 
 
@@ -50,8 +51,11 @@ def _sections(
         title = blocks[0][0] if blocks else "features"
         cut = next((i for i, piece in enumerate(pieces) if _ends_map(piece)), len(pieces) - 1)
         blocks, output = [(title, pieces[: max(1, cut)])], pieces[max(1, cut) :]
-    # A spec has an output; on a single cell, a flatten is none.
-    return _uniquely_named(blocks), output or [_idle_flatten(pieces[-1])]
+    if not output:  # a spec has one; on a single cell, a flatten is none
+        shape = pieces[-1].after
+        output = [Piece(Flatten(op="flatten"), (), (), shape, shape[:1])]
+    titles = numbered(name for name, _ in blocks)
+    return [(title, inner) for title, (_, inner) in zip(titles, blocks, strict=True)], output
 
 
 def _owner(piece: Piece, containers: set[str]) -> str | None:
@@ -63,22 +67,3 @@ def _owner(piece: Piece, containers: set[str]) -> str | None:
 def _ends_map(piece: Piece) -> bool:
     pools = isinstance(piece.layer, AvgPool | MaxPool) and prod(piece.after[1:]) == 1
     return pools or isinstance(piece.layer, GlobalAvgPool | Flatten)
-
-
-def _uniquely_named(
-    blocks: list[tuple[str, list[Piece]]],
-) -> list[tuple[str, list[Piece]]]:
-    taken: set[str] = set()
-    named = []
-    for name, pieces in blocks:
-        unique, count = name, 1
-        while unique in taken:
-            count += 1
-            unique = f"{name}_{count}"
-        taken.add(unique)
-        named.append((unique, pieces))
-    return named
-
-
-def _idle_flatten(last: Piece) -> Piece:
-    return Piece(Flatten(op="flatten"), (), (), last.after, last.after[:1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import Enum
 
 from torch import nn
 
@@ -12,24 +12,22 @@ from archsearch.spec import models as s
 from archsearch.spec.ops import Pair
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """The input."""
+class Plain(Enum):
+    """What a spec has no layer for, and needs no settings.
 
+    Softmaxes may stand after the logits; `SIGMOID`, `RESHAPE` and `EXPAND` in a gate.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """Maps of one shape, added."""
-
-
-@dataclass(frozen=True, slots=True)
-class Concat:
-    """Maps side by side, over channels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """Two maps, multiplied."""
+    IMAGE = "the input"
+    SUM = "maps of one shape, added"
+    CONCAT = "maps side by side, over channels"
+    PRODUCT = "two maps, multiplied"
+    OWN = "a parameter or tensor of the module's own, outside of torch's layers"
+    SOFTMAX = "softmax"
+    LOG_SOFTMAX = "log_softmax"
+    SIGMOID = "sigmoid"
+    RESHAPE = "reshape"
+    EXPAND = "expand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +53,13 @@ class Pad:
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
-    """What a spec has no layer for, and may still be right where it stands.
-
-    `softmax` and `log_softmax` after the logits; `sigmoid`, `reshape` and `expand` in a gate.
-    """
-
-    kind: Literal["softmax", "log_softmax", "sigmoid", "reshape", "expand"]
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """A parameter or tensor of the module's own, outside of torch's layers."""
-
-
-@dataclass(frozen=True, slots=True)
 class Unknown:
     """What a spec cannot express, and why."""
 
     why: str
 
 
-Op = s.Layer | Image | Sum | Concat | Product | Chunks | Part | Pad | Plain | Own | Unknown
+Op = s.Layer | Plain | Chunks | Part | Pad | Unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)

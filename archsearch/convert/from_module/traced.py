@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor, fx, nn
@@ -146,9 +146,8 @@ def line_in(file: str, error: BaseException) -> int | None:
 def _failure(tracer: _Tracer, error: BaseException, rule: str, message: str) -> Problem:
     frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
     users = [frame for frame in frames if _is_users(frame[0])]
-    return Problem(
-        tracer.path or "forward", rule, f"{_line(users[-1] if users else None)}{message}"
-    )
+    line = _line(users[-1] if users else None)
+    return Problem(tracer.path or "forward", rule, f"{line}{message}")
 
 
 def _is_users(file: str) -> bool:
@@ -205,11 +204,10 @@ class _Proxy(fx.Proxy):
     def __len__(self) -> int:
         return len(self.tracer.values[self.node])
 
-    def __float__(self) -> float:
+    def __float__(self) -> Never:
         raise fx.proxy.TraceError("a tensor's value is used as a number")
 
-    def __int__(self) -> int:
-        raise fx.proxy.TraceError("a tensor's value is used as a number")
+    __int__ = __float__
 
     def __iter__(self) -> Iterator[Any]:
         return (operator.getitem(self, i) for i in range(len(self)))

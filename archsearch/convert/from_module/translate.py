@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,89 +13,56 @@ from torch.fx.node import map_arg
 
 from archsearch.convert.from_module import layers, reshaping
 from archsearch.convert.from_module.calls import Call, InexpressibleError, Notes
-from archsearch.convert.from_module.steps import Concat, Image, Own, Plain, Step, Unknown
+from archsearch.convert.from_module.steps import Plain, Step, Unknown
 from archsearch.convert.from_module.traced import BATCH, Traced, Where
 from archsearch.errors import InputError, Problem
 
 Rule = tuple[Callable[[Call], Step], Mapping[str, Any]]
 """How to translate a call, and its settings after the input: names in order, with defaults."""
 
-_MAX = {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-_MAX |= {"return_indices": False}
-_AVG = {"kernel_size": None, "stride": None, "padding": 0, "ceil_mode": False}
-_AVG |= {"count_include_pad": True, "divisor_override": None}
+_INPLACE = {"inplace": False}
+_LEAKY = {"negative_slope": 0.01, "inplace": False}
 _DROP = {"p": 0.5, "training": True, "inplace": False}
-_CAT = {"dim": 0}
-_ADD = {"other": None, "alpha": None}
+_WINDOW = {"kernel_size": None, "stride": None, "padding": 0}
+_MAX = {**_WINDOW, "dilation": 1, "ceil_mode": False, "return_indices": False}
+_AVG = {**_WINDOW, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
+_SIDES = {"mode": "constant", "value": 0}
 
-MODULES: dict[type[nn.Module], Rule] = {
-    nn.Conv2d: (layers.conv, {}),
-    nn.Linear: (layers.linear, {}),
-    nn.BatchNorm1d: (layers.batch_norm, {}),
-    nn.BatchNorm2d: (layers.batch_norm, {}),
-    nn.GroupNorm: (layers.group_norm, {}),
-    nn.LayerNorm: (layers.layer_norm, {}),
-    nn.ReLU: (layers.activation("relu"), {"inplace": False}),
-    nn.GELU: (layers.activation("gelu"), {"approximate": "none"}),
-    nn.SiLU: (layers.activation("silu"), {"inplace": False}),
-    nn.Hardswish: (layers.activation("hardswish"), {"inplace": False}),
-    nn.LeakyReLU: (layers.activation("leaky_relu"), {"negative_slope": 0.01, "inplace": False}),
-    nn.Dropout: (layers.dropout, _DROP),
-    nn.Dropout2d: (layers.dropout, _DROP),
-    nn.MaxPool2d: (layers.pool, _MAX),
-    nn.AvgPool2d: (layers.pool, _AVG),
-    nn.AdaptiveAvgPool2d: (layers.adaptive_pool, {}),
-    nn.AdaptiveMaxPool2d: (layers.adaptive_pool, {}),
-    nn.Flatten: (reshaping.reshape, {}),
-    nn.Unflatten: (reshaping.reshape, {}),
-    nn.Identity: (reshaping.identity, {}),
-    nn.Sigmoid: (reshaping.gives(Plain("sigmoid")), {}),
-    nn.Softmax: (reshaping.softmax, {"dim": None}),
-    nn.LogSoftmax: (reshaping.softmax, {"dim": None}),
-    nn.ZeroPad2d: (reshaping.pad, {"padding": None, "mode": "constant", "value": 0}),
-}
-"""Torch's modules; settings are attributes of theirs."""
-
-CALLS: dict[str, Rule] = {
-    "relu": (layers.activation("relu"), {"inplace": False}),
-    "gelu": (layers.activation("gelu"), {"approximate": "none"}),
-    "silu": (layers.activation("silu"), {"inplace": False}),
-    "hardswish": (layers.activation("hardswish"), {"inplace": False}),
-    "leaky_relu": (layers.activation("leaky_relu"), {"negative_slope": 0.01, "inplace": False}),
-    "dropout": (layers.dropout, _DROP),
-    "dropout2d": (layers.dropout, _DROP),
-    "max_pool2d": (layers.pool, _MAX),
-    "avg_pool2d": (layers.pool, _AVG),
-    "adaptive_avg_pool2d": (layers.adaptive_pool, {}),
-    "adaptive_max_pool2d": (layers.adaptive_pool, {}),
-    "mean": (layers.mean, {"dim": None, "keepdim": False}),
-    "flatten": (reshaping.reshape, {}),
-    "unflatten": (reshaping.reshape, {}),
-    "view": (reshaping.reshape, {}),
-    "reshape": (reshaping.reshape, {}),
-    "squeeze": (reshaping.reshape, {}),
-    "unsqueeze": (reshaping.reshape, {}),
-    "contiguous": (reshaping.identity, {}),
-    "clone": (reshaping.identity, {}),
-    "sigmoid": (reshaping.gives(Plain("sigmoid")), {}),
-    "softmax": (reshaping.softmax, {"dim": None}),
-    "log_softmax": (reshaping.softmax, {"dim": None}),
-    "expand": (reshaping.expand, {}),
-    "expand_as": (reshaping.expand, {}),
-    "pad": (reshaping.pad, {"pad": None, "mode": "constant", "value": 0}),
-    "chunk": (reshaping.cut, {"chunks": None, "dim": 0}),
-    "split": (reshaping.cut, {"split_size": None, "dim": 0}),
-    "getitem": (reshaping.item, {"index": None}),
-    "cat": (reshaping.concat, _CAT),
-    "concat": (reshaping.concat, _CAT),
-    "concatenate": (reshaping.concat, _CAT),
-    "add": (reshaping.add, _ADD),
-    "iadd": (reshaping.add, _ADD),
-    "mul": (reshaping.product, {"other": None}),
-    "imul": (reshaping.product, {"other": None}),
-}
-"""Functions and methods of tensors, by name; a trailing underscore is left out."""
-
+_TABLE: tuple[tuple[Callable[[Call], Step], Mapping[str, Any], tuple[str | type, ...]], ...] = (
+    (layers.conv, {}, (nn.Conv2d,)),
+    (layers.linear, {}, (nn.Linear,)),
+    (layers.batch_norm, {}, (nn.BatchNorm1d, nn.BatchNorm2d)),
+    (layers.group_norm, {}, (nn.GroupNorm,)),
+    (layers.layer_norm, {}, (nn.LayerNorm,)),
+    (partial(layers.activation, "relu"), _INPLACE, (nn.ReLU, "relu")),
+    (partial(layers.activation, "gelu"), {"approximate": "none"}, (nn.GELU, "gelu")),
+    (partial(layers.activation, "silu"), _INPLACE, (nn.SiLU, "silu")),
+    (partial(layers.activation, "hardswish"), _INPLACE, (nn.Hardswish, "hardswish")),
+    (partial(layers.activation, "leaky_relu"), _LEAKY, (nn.LeakyReLU, "leaky_relu")),
+    (layers.dropout, _DROP, (nn.Dropout, nn.Dropout2d, "dropout", "dropout2d")),
+    (layers.pool, _MAX, (nn.MaxPool2d, "max_pool2d")),
+    (layers.pool, _AVG, (nn.AvgPool2d, "avg_pool2d")),
+    (layers.adaptive_pool, {}, (nn.AdaptiveAvgPool2d, "adaptive_avg_pool2d")),
+    (layers.adaptive_pool, {}, (nn.AdaptiveMaxPool2d, "adaptive_max_pool2d")),
+    (layers.mean, {"dim": None, "keepdim": False}, ("mean",)),
+    (reshaping.reshape, {}, (nn.Flatten, nn.Unflatten, "flatten", "unflatten", "view")),
+    (reshaping.reshape, {}, ("reshape", "squeeze", "unsqueeze")),
+    (reshaping.identity, {}, (nn.Identity, "contiguous", "clone")),
+    (reshaping.sigmoid, {}, (nn.Sigmoid, "sigmoid")),
+    (reshaping.softmax, {"dim": None}, (nn.Softmax, nn.LogSoftmax, "softmax", "log_softmax")),
+    (reshaping.expand, {}, ("expand", "expand_as")),
+    (reshaping.pad, {"padding": None, **_SIDES}, (nn.ZeroPad2d,)),
+    (reshaping.pad, {"pad": None, **_SIDES}, ("pad",)),
+    (reshaping.cut, {"chunks": None, "dim": 0}, ("chunk",)),
+    (reshaping.cut, {"split_size": None, "dim": 0}, ("split",)),
+    (reshaping.item, {"index": None}, ("getitem",)),
+    (reshaping.concat, {"dim": 0}, ("cat", "concat", "concatenate")),
+    (reshaping.add, {"other": None, "alpha": None}, ("add", "iadd")),
+    (reshaping.product, {"other": None}, ("mul", "imul")),
+)
+RULES: dict[str | type, Rule] = {key: (how, given) for how, given, keys in _TABLE for key in keys}
+"""Torch's modules by type, whose settings are their attributes; functions and methods of tensors
+by name, a trailing underscore left out."""
 
 _SEVERAL = (reshaping.add, reshaping.product, reshaping.concat, reshaping.expand)
 _ON_MAPS = (layers.conv, layers.pool, layers.adaptive_pool, reshaping.pad)
@@ -131,16 +99,16 @@ class _Translator:
     def follow(self, node: fx.Node) -> None:
         """Translate one node."""
         if node.op == "get_attr":
-            self.steps[node] = Step(Own(), (), (), Where(node.name, "", ""))
+            self.steps[node] = Step(Plain.OWN, (), (), Where(node.name, "", ""))
             return
         where, tensors = self.traced.wheres[node], _tensors(self.traced.values[node])
         shapes = tuple(tuple(tensor.shape[1:]) for tensor in tensors) or ((),)
         if node.op == "placeholder":
-            self.steps[node] = Step(Image(), (), shapes[0], where)
+            self.steps[node] = Step(Plain.IMAGE, (), shapes[0], where)
             return
         call = self._call(node, shapes)
-        if call.inputs and all(isinstance(part.op, Own) for part in call.inputs):
-            self.steps[node] = Step(Own(), (), (), where)
+        if call.inputs and all(part.op is Plain.OWN for part in call.inputs):
+            self.steps[node] = Step(Plain.OWN, (), (), where)
             return
         try:
             step = _translated(call, tensors)
@@ -149,7 +117,7 @@ class _Translator:
         except ValidationError as error:
             why = f"a setting beyond a spec's limits ({error.errors()[0]['msg']})"
             step = call.step(Unknown(f"{call.name}: {why}"))
-        self.steps[node] = self._regrouped(step) if isinstance(step.op, Concat) else step
+        self.steps[node] = self._regrouped(step) if step.op is Plain.CONCAT else step
         if call.given.get("inplace"):
             self._overwrite(node, call.source)
         elif tensors and not node.users:
@@ -158,22 +126,21 @@ class _Translator:
     def _call(self, node: fx.Node, shapes: tuple[tuple[int, ...], ...]) -> Call:
         inputs: list[Step] = []
         map_arg((node.args, node.kwargs), lambda part: inputs.append(self.steps[part]))
-        where = self.traced.wheres[node]
+        where, module = self.traced.wheres[node], None
         if node.op == "call_module":
             module = self.traced.root.get_submodule(str(node.target))
             settings = (_rule(module) or (reshaping.identity, {}))[1]
             given = {key: getattr(module, key, default) for key, default in settings.items()}
-            kind = type(module).__name__
-            return Call(kind, given, tuple(inputs), shapes, where, module, self.notes)
-        name = node.target if isinstance(node.target, str) else _function_name(node.target)
-        bare = name.rstrip("_")
-        settings = CALLS.get(bare, (reshaping.identity, {}))[1]
-        given = {"input": None, **settings}
-        given |= dict(zip(tuple(given), node.args, strict=False))
-        given |= {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}
-        if name != bare or name in ("iadd", "imul"):
-            given["inplace"] = True
-        return Call(bare, given, tuple(inputs), shapes, where, None, self.notes)
+            name = type(module).__name__
+        else:
+            full = node.target if isinstance(node.target, str) else _function_name(node.target)
+            name = full.rstrip("_")
+            given = {"input": None, **RULES.get(name, (reshaping.identity, {}))[1]}
+            given |= dict(zip(tuple(given), node.args, strict=False))
+            given |= {"dim" if key == "axis" else key: value for key, value in node.kwargs.items()}
+            if name != full or name in ("iadd", "imul"):
+                given["inplace"] = True
+        return Call(name, given, tuple(inputs), shapes, where, module, self.notes)
 
     def _overwrite(self, node: fx.Node, source: Step) -> None:
         """After an operation in place, what shared its input's memory is its output."""
@@ -198,11 +165,11 @@ class _Translator:
 
 
 def _translated(call: Call, tensors: tuple[Tensor, ...]) -> Step:
-    if any(isinstance(part.op, Own) for part in call.inputs):
+    if any(part.op is Plain.OWN for part in call.inputs):
         raise InexpressibleError("uses a tensor of the module's own; only layers have weights")
     if not tensors or any(tensor.shape[:1] != (BATCH,) for tensor in tensors):
         raise InexpressibleError("mixes the images of a batch, or gives no map")
-    rule = _rule(call.module) if call.module else CALLS.get(call.name)
+    rule = _rule(call.module) if call.module else RULES.get(call.name)
     if rule is None or not call.inputs:
         raise InexpressibleError(_NO_LAYER)
     if len(call.inputs) > 1 and rule[0] not in _SEVERAL:
@@ -216,7 +183,7 @@ def _rule(module: nn.Module) -> Rule | None:
     """How to translate a module of torch's, or of a class that only builds one (see traced)."""
     kind = type(module)
     kinds = [kind] if kind.__module__.startswith("torch.") else kind.__mro__
-    return next((MODULES[base] for base in kinds if base in MODULES), None)
+    return next((RULES[base] for base in kinds if base in RULES), None)
 
 
 def _function_name(function: Any) -> str:
