@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,8 +23,7 @@ class Augmenter:
     Args:
         pixels_NHWC: all training images, uint8.
         augment: what to draw.
-        mean: per channel, of pixels in [0, 1].
-        std: likewise.
+        mean, std: per channel, of pixels in [0, 1].
         seed: of which images alternating flips begin with.
     """
 
@@ -48,8 +48,7 @@ class Augmenter:
         augment = self._augment
         flips = self._flips(index, generator, epoch)
         x = _window(self._padded, self._size, index, augment.translate, flips, generator)
-        x = x.permute(0, 3, 1, 2)
-        x = x.to(torch.float32).div_(255)
+        x = x.permute(0, 3, 1, 2).to(torch.float32).div_(255)
         if augment.affine:
             x = affine(x, augment.affine, generator)
         if augment.color_jitter:
@@ -86,12 +85,8 @@ def normalised(pixels_NHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def statistics(pixels_NHWC: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (C,) of pixels in [0, 1]."""
-    counts = torch.stack(
-        [
-            pixels_NHWC[..., c].flatten().to(torch.int64).bincount(minlength=256)
-            for c in range(pixels_NHWC.shape[-1])
-        ]
-    ).double()
+    channels = (channel.flatten().long() for channel in pixels_NHWC.unbind(-1))
+    counts = torch.stack([channel.bincount(minlength=256) for channel in channels]).double()
     level = torch.arange(256, device=counts.device).double() / 255
     share = counts / counts.sum(1, keepdim=True)
     mean = (share * level).sum(1)
@@ -102,16 +97,12 @@ def statistics(pixels_NHWC: Tensor) -> tuple[Tensor, Tensor]:
 def _mirrored(pixels_NHWC: Tensor, border: int) -> Tensor:
     if not border:
         return pixels_NHWC
-    rows = _mirror_index(pixels_NHWC.shape[1], border, pixels_NHWC.device)
-    columns = _mirror_index(pixels_NHWC.shape[2], border, pixels_NHWC.device)
+    # 0 1 2 3 with a border of 2: 2 1 0 1 2 3 2 1; it goes on mirroring where that is short.
+    rows, columns = (
+        torch.from_numpy(np.pad(np.arange(size), border, mode="reflect")).to(pixels_NHWC.device)
+        for size in pixels_NHWC.shape[1:3]
+    )
     return pixels_NHWC[:, rows][:, :, columns].contiguous()
-
-
-def _mirror_index(size: int, border: int, device: torch.device) -> Tensor:
-    """0 1 2 3 with a border of 2: 2 1 0 1 2 3 2 1; it goes on mirroring where that is short."""
-    period = max(1, 2 * (size - 1))
-    index = torch.arange(-border, size + border, device=device) % period
-    return torch.minimum(index, period - index)
 
 
 def _window(
@@ -143,14 +134,10 @@ def affine(x_NCHW: Tensor, config: Affine, generator: torch.Generator) -> Tensor
     shift = _even(2 * n, 2 * config.shift, generator).view(n, 2)
     cos, sin = turn.cos() / scale, turn.sin() / scale
     # The grid's axes run over [-1, 1] on both sides, so a map that is not square needs its ratio.
-    theta = torch.stack(
-        [
-            torch.stack([cos, -sin * h / w, shift[:, 0]], 1),
-            torch.stack([sin * w / h, cos, shift[:, 1]], 1),
-        ],
-        1,
+    theta = [cos, -sin * h / w, shift[:, 0], sin * w / h, cos, shift[:, 1]]
+    grid = F.affine_grid(
+        torch.stack(theta, 1).view(n, 2, 3), list(x_NCHW.shape), align_corners=False
     )
-    grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
     moved = F.grid_sample(x_NCHW, grid, padding_mode="reflection", align_corners=False)
     return torch.where(_chosen(x_NCHW, config.p, generator), moved, x_NCHW)
 
@@ -199,15 +186,14 @@ def _rectangles_filled(
     generator: torch.Generator,
 ) -> Tensor:
     """By chance, each image with a rectangle of its own size (N,), cut to the image, in it."""
-    n, _, h, w = x_NCHW.shape
-    chosen = _drawn(n, generator) < p
+    chosen = _chosen(x_NCHW, p, generator)
     inside = []
-    for side, sizes in ((h, height), (w, width)):
+    for side, sizes in zip(x_NCHW.shape[2:], (height, width), strict=True):
         size = sizes.clamp(max=side)
-        first = (_drawn(n, generator) * (side - size + 1)).long()
+        first = (_drawn(len(x_NCHW), generator) * (side - size + 1)).long()
         at = torch.arange(side, device=x_NCHW.device)
         inside.append((at >= first[:, None]) & (at < (first + size)[:, None]))
-    mask = (inside[0][:, :, None] & inside[1][:, None, :] & chosen[:, None, None])[:, None]
+    mask = chosen & inside[0][:, None, :, None] & inside[1][:, None, None, :]
     return torch.where(mask, fill, x_NCHW)
 
 
@@ -222,8 +208,7 @@ def _even(count: int, limit: float, generator: torch.Generator) -> Tensor:
 
 
 def _chosen(x_NCHW: Tensor, p: float, generator: torch.Generator) -> Tensor:
-    chosen = _drawn(len(x_NCHW), generator) < p
-    return chosen.view(-1, 1, 1, 1)
+    return (_drawn(len(x_NCHW), generator) < p).view(-1, 1, 1, 1)
 
 
 def _gray(x_NCHW: Tensor) -> Tensor:
@@ -243,11 +228,7 @@ def _turn_hue(x_NCHW: Tensor, turn: Tensor) -> Tensor:
     on = cos + (1 - cos) / 3
     ahead = (1 - cos) / 3 - sin / math.sqrt(3)
     behind = (1 - cos) / 3 + sin / math.sqrt(3)
-    rows = [
-        torch.stack([on, ahead, behind], 1),
-        torch.stack([behind, on, ahead], 1),
-        torch.stack([ahead, behind, on], 1),
-    ]
-    matrix = torch.stack(rows, 1)  # (N, 3, 3)
+    elements = [on, ahead, behind, behind, on, ahead, ahead, behind, on]
+    matrix = torch.stack(elements, 1).view(-1, 3, 3)
     turned = torch.einsum("nij,njhw->nihw", matrix, x_NCHW).clamp(0, 1)
     return turned.contiguous(memory_format=torch.channels_last)

@@ -100,11 +100,7 @@ def save(path: Path, found: Checkpoint) -> None:
 
 
 def load(path: Path, run: str) -> Checkpoint | None:
-    """The checkpoint of `run` at `path`; None where there is none.
-
-    Args:
-        path: the file.
-        run: what identifies the run (network, recipe, data, seed).
+    """The checkpoint of `run` (its network, recipe, data, seed) at `path`; None if there is none.
 
     Raises:
         CheckpointError: it is damaged, or another run's.
@@ -165,12 +161,7 @@ def trained_weights(state: State) -> dict[str, Any]:
 
 
 def load_weights(net: nn.Module, path: Path, spec_hash: str) -> None:
-    """Load the trained weights of a checkpoint into a network.
-
-    Args:
-        net: the network that `spec_hash` names, as `build` makes it.
-        path: a `checkpoint.pt`.
-        spec_hash: checked against the checkpoint's.
+    """Load the trained weights of a `checkpoint.pt` into the network of `spec_hash`.
 
     Raises:
         CheckpointError: the checkpoint cannot be read, or is another network's.

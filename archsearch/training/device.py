@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import platform
-import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from timeit import repeat
 from typing import Literal
 
 import torch
@@ -137,23 +136,13 @@ def _bf16_wins() -> bool:
             y = conv(x)
         y.backward(torch.zeros_like(y))
 
-    seconds = {
-        enabled: [_timed(partial(step, enabled)) for _ in range(5)] for enabled in (False, True)
-    }
-    return min(seconds[True]) < _BF16_MUST_WIN_BY * min(seconds[False])
-
-
-def _timed(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    fp32, bf16 = (min(repeat(partial(step, on), number=1, repeat=5)) for on in (False, True))
+    return bf16 < _BF16_MUST_WIN_BY * fp32
 
 
 def _cpu_name() -> str:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

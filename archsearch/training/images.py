@@ -7,7 +7,7 @@ import http.client
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,9 +141,8 @@ def _cached_image_folder(folder: Path) -> Dataset:
     for split in files.values():
         for path in split:
             stat = path.stat()
-            listing.update(
-                f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n".encode()
-            )
+            state = f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n"
+            listing.update(state.encode())
     cache = cache_folder() / f"cifar10-{listing.hexdigest()[:16]}.pt"
     cached = _read_cache(cache)
     if cached is not None:
@@ -156,10 +155,9 @@ def _cached_image_folder(folder: Path) -> Dataset:
     index = {name: i for i, name in enumerate(classes)}
     labels = [torch.tensor([index[path.parent.name] for path in split]) for split in files.values()]
     _raise(_count_problems(classes, *labels))
-    train, test = (
-        Images(_decoded(split), label) for split, label in zip(files.values(), labels, strict=True)
+    dataset = _checked(
+        Dataset("cifar10", classes, *map(Images, map(_decoded, files.values()), labels))
     )
-    dataset = _checked(Dataset("cifar10", classes, train, test))
     _write_cache(cache, dataset)
     return dataset
 
@@ -239,18 +237,14 @@ def _read_cache(path: Path) -> Dataset | None:
 
 
 def _write_cache(path: Path, dataset: Dataset) -> None:
-    try:
-        with replacing(path) as temporary:
-            torch.save(
-                {
-                    "format": _CACHE_FORMAT,
-                    "classes": list(dataset.classes),
-                    "train": dataset.train.pixels,
-                    "train_labels": dataset.train.labels,
-                    "test": dataset.test.pixels,
-                    "test_labels": dataset.test.labels,
-                },
-                temporary,
-            )
-    except (ArchsearchError, RuntimeError):
-        return  # a cache that cannot be written costs seconds next time, nothing else
+    stored = {
+        "format": _CACHE_FORMAT,
+        "classes": list(dataset.classes),
+        "train": dataset.train.pixels,
+        "train_labels": dataset.train.labels,
+        "test": dataset.test.pixels,
+        "test_labels": dataset.test.labels,
+    }
+    # A cache that cannot be written costs seconds next time, nothing else.
+    with suppress(ArchsearchError, RuntimeError), replacing(path) as temporary:
+        torch.save(stored, temporary)

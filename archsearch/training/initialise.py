@@ -20,12 +20,8 @@ def initialise(
 ) -> None:
     """Set the weights that `init` names; the others stay as they are.
 
-    Args:
-        model: built by `build`.
-        init: which.
-        pixels_NHWC: images to whiten by, uint8, on the model's device.
-        mean: per channel, of pixels in [0, 1].
-        std: likewise.
+    `pixels_NHWC` are images to whiten by, uint8, on the model's device; `mean` and `std` are per
+    channel, of pixels in [0, 1].
     """
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     if init.dirac:

@@ -57,13 +57,10 @@ class Training:
         """What is evaluated: the averaged network where the recipe averages."""
         return self.average.module if self.average else self.model
 
-    def state(self, batch_size: int) -> State:
-        """A copy of all that training changes."""
-        return State.of(self.model, self.optimizers, self.average, batch_size)
-
-    def restore(self, state: State) -> None:
-        """Back to that copy."""
-        state.restore(self.model, self.optimizers, self.average)
+    @property
+    def changing(self) -> tuple[nn.Module, list[optim.Optimizer], AveragedModel | None]:
+        """All that has a `State`."""
+        return self.model, self.optimizers, self.average
 
 
 def train(
@@ -124,7 +121,7 @@ def train(
     batch_size = min(recipe.batch_size, len(fit))
     history: tuple[Epoch, ...] = ()
     if found:
-        at.restore(found.state)
+        found.state.restore(*at.changing)
         batch_size = found.state.batch_size
         for epoch in found.history:
             history = (*history, epoch)
@@ -133,10 +130,12 @@ def train(
                 return at.scored
 
     while len(history) < recipe.epochs:
-        before = at.state(batch_size)
+        before = State.of(*at.changing, batch_size)
         try:
-            fitted = fit_epoch(at, history, batch_size, on_step)
-            score = evaluate(at.scored, held_out, mean, std, device, on_step) if held_out else None
+            epoch = fit_epoch(at, history, batch_size, on_step)
+            if held_out:
+                score = evaluate(at.scored, held_out, mean, std, device, on_step)
+                epoch = epoch.model_copy(update={"val_loss": score.loss, "val_acc": score.accuracy})
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error) or batch_size < min(recipe.batch_size, len(fit)):
                 raise
@@ -144,36 +143,16 @@ def train(
             warn(
                 f"out of memory in epoch {len(history) + 1}: going on with batches of {batch_size}"
             )
-            at.restore(before)
+            before.restore(*at.changing)
             continue
-        epoch = Epoch(
-            epoch=len(history) + 1,
-            lr=fitted.lr,
-            train_loss=fitted.loss,
-            train_acc=fitted.accuracy,
-            val_loss=score.loss if score else None,
-            val_acc=score.accuracy if score else None,
-            train_seconds=fitted.seconds,
-            images_per_second=fitted.images / fitted.seconds,
-        )
         history = (*history, epoch)
         if checkpoint_path:
-            checkpoint.save(checkpoint_path, Checkpoint(run, history, at.state(batch_size)))
+            state = State.of(*at.changing, batch_size)
+            checkpoint.save(checkpoint_path, Checkpoint(run, history, state))
         yield epoch
         if target_reached(recipe, epoch):
             break
     return at.scored
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """What an epoch's steps gave: means over them, and their time."""
-
-    loss: float
-    accuracy: float
-    lr: float
-    images: int
-    seconds: float
 
 
 def fit_epoch(
@@ -181,8 +160,8 @@ def fit_epoch(
     history: Sequence[Epoch],
     batch_size: int,
     on_step: Callable[[], None] = lambda: None,
-) -> Fitted:
-    """Every optimizer step of the next epoch.
+) -> Epoch:
+    """Every optimizer step of the next epoch, which is not scored yet.
 
     Raises:
         DivergedError: the loss is no longer a finite number, or far above that of guessing.
@@ -226,7 +205,14 @@ def fit_epoch(
     seconds = time.perf_counter() - started
     mean_loss = loss_sum.item() / steps
     check_loss(mean_loss, logits_NK.shape[1], number + 1, recipe)
-    return Fitted(mean_loss, right.item() / (steps * batch_size), lr, steps * batch_size, seconds)
+    return Epoch(
+        epoch=number + 1,
+        lr=lr,
+        train_loss=mean_loss,
+        train_acc=right.item() / (steps * batch_size),
+        train_seconds=seconds,
+        images_per_second=steps * batch_size / seconds,
+    )
 
 
 def check_loss(mean_loss: float, classes: int, epoch: int, recipe: Recipe) -> None:

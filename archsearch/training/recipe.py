@@ -201,10 +201,7 @@ class Recipe(Frozen):
     average: Average | None = None
     target_accuracy: Annotated[
         Fraction | None,
-        BeforeValidator(
-            null_if_false,
-            json_schema_input_type=Fraction | Literal[False] | None,
-        ),
+        BeforeValidator(null_if_false, json_schema_input_type=Fraction | Literal[False] | None),
     ] = 0.85
     """null (in TOML: false): none."""
     stop_at_target: Flag = False
@@ -221,11 +218,7 @@ def learning_rate(
 ) -> float:
     """The rate of optimizer step `step` (0, 1, ...) of a run of `recipe.epochs` epochs.
 
-    Args:
-        recipe: whose schedule.
-        step: since the run began.
-        steps_per_epoch: of this run.
-        losses: of the epochs that are done, which a plateau goes by.
+    A plateau goes by `losses`, those of the epochs that are done.
     """
     total = recipe.epochs * steps_per_epoch
     match recipe.schedule:

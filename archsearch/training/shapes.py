@@ -6,40 +6,29 @@ noisy background. Generated in about a second, the same on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from archsearch.training.datasets import DATASETS, SIDE
 
-CLASSES = (
-    "disc",
-    "ring",
-    "square",
-    "frame",
-    "triangle",
-    "cross",
-    "bar",
-    "two bars",
-    "half disc",
-    "checks",
-)
-TRAIN_PER_CLASS = DATASETS["shapes"].train // len(CLASSES)
-TEST_PER_CLASS = DATASETS["shapes"].test // len(CLASSES)
 _SEED = 20_260_101
 
 Bytes = NDArray[np.uint8]
 Reals = NDArray[np.float64]
+Figure = Callable[[Reals, Reals], NDArray[np.bool_]]
 
 
 def generate() -> tuple[Bytes, Bytes]:
     """Training and test images, (10, count, 32, 32, 3) each, one row a class."""
     rng = np.random.default_rng(_SEED)
-    count = TRAIN_PER_CLASS + TEST_PER_CLASS
-    images = np.stack([_images(rng, kind, count) for kind in range(len(CLASSES))])
-    return images[:, :TRAIN_PER_CLASS], images[:, TRAIN_PER_CLASS:]
+    train, test = (count // len(CLASSES) for count in DATASETS["shapes"][:2])
+    images = np.stack([_images(rng, figure, train + test) for figure in _FIGURES.values()])
+    return images[:, :train], images[:, train:]
 
 
-def _images(rng: np.random.Generator, kind: int, count: int) -> Bytes:
+def _images(rng: np.random.Generator, figure: Figure, count: int) -> Bytes:
     """`count` images (count, 32, 32, 3) of one class."""
     grid = (np.arange(SIDE) - (SIDE - 1) / 2) / (SIDE / 2)
     y, x = np.meshgrid(grid, grid, indexing="ij")
@@ -52,7 +41,7 @@ def _images(rng: np.random.Generator, kind: int, count: int) -> Bytes:
     angle, size = draw(-np.pi / 6, np.pi / 6), draw(0.4, 0.7)
     u = (x * np.cos(angle) + y * np.sin(angle)) / size
     v = (y * np.cos(angle) - x * np.sin(angle)) / size
-    inside = _FIGURES[kind](u, v)[..., None]
+    inside = figure(u, v)[..., None]
     back, front = draw(0, 0.5, 1, 1, 3), draw(0.5, 1, 1, 1, 3)
     noise = rng.normal(0, 0.15, (count, SIDE, SIDE, 3))
     pixels = np.where(inside, front, back) + noise
@@ -67,15 +56,16 @@ def _square(u: Reals, v: Reals) -> NDArray[np.bool_]:
     return np.maximum(np.abs(u), np.abs(v)) < 0.85
 
 
-_FIGURES = (
-    _disc,
-    lambda u, v: _disc(u, v) & (u * u + v * v > 0.4),
-    _square,
-    lambda u, v: _square(u, v) & (np.maximum(np.abs(u), np.abs(v)) > 0.5),
-    lambda u, v: (v > -0.6) & (v < 1.2 - 1.9 * np.abs(u)),
-    lambda u, v: _disc(u, v) & (np.minimum(np.abs(u), np.abs(v)) < 0.28),
-    lambda u, v: (np.abs(u) < 1.1) & (np.abs(v) < 0.3),
-    lambda u, v: (np.abs(u) < 1) & (np.abs(np.abs(v) - 0.6) < 0.25),
-    lambda u, v: _disc(u * 0.9, v * 0.9) & (v > 0),
-    lambda u, v: (np.maximum(np.abs(u), np.abs(v)) < 1) & (u * v > 0),
-)
+_FIGURES: Mapping[str, Figure] = {
+    "disc": _disc,
+    "ring": lambda u, v: _disc(u, v) & (u * u + v * v > 0.4),
+    "square": _square,
+    "frame": lambda u, v: _square(u, v) & (np.maximum(np.abs(u), np.abs(v)) > 0.5),
+    "triangle": lambda u, v: (v > -0.6) & (v < 1.2 - 1.9 * np.abs(u)),
+    "cross": lambda u, v: _disc(u, v) & (np.minimum(np.abs(u), np.abs(v)) < 0.28),
+    "bar": lambda u, v: (np.abs(u) < 1.1) & (np.abs(v) < 0.3),
+    "two bars": lambda u, v: (np.abs(u) < 1) & (np.abs(np.abs(v) - 0.6) < 0.25),
+    "half disc": lambda u, v: _disc(u * 0.9, v * 0.9) & (v > 0),
+    "checks": lambda u, v: (np.maximum(np.abs(u), np.abs(v)) < 1) & (u * v > 0),
+}
+CLASSES = tuple(_FIGURES)

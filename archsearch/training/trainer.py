@@ -86,19 +86,14 @@ class Trainer:
             InputError: it does not.
         """
         height, width, channels = self.dataset.train.pixels.shape[1:]
-        wanted = {
-            "input": shape_text((channels, height, width)),
-            "classes": str(len(self.dataset.classes)),
-        }
-        found = {"input": shape_text(network.image.shape), "classes": str(network.spec.classes)}
+        shape = shape_text((channels, height, width))
         problems = [
-            Problem(
-                place,
-                "dataset",
-                f"must be {wanted[place]} for {self.dataset.name}, got {found[place]}",
+            Problem(place, "dataset", f"must be {wanted} for {self.dataset.name}, got {found}")
+            for place, wanted, found in (
+                ("input", shape, shape_text(network.image.shape)),
+                ("classes", len(self.dataset.classes), network.spec.classes),
             )
-            for place in wanted
-            if wanted[place] != found[place]
+            if wanted != found
         ]
         if problems:
             raise InputError(network.spec.name, problems)

@@ -119,13 +119,7 @@ class Evaluation:
 
 
 def evaluate(logits_NK: Tensor, mirrored_NK: Tensor, labels_N: Tensor) -> Evaluation:
-    """Judge a network's answers.
-
-    Args:
-        logits_NK: to images as they are.
-        mirrored_NK: to their mirror images.
-        labels_N: the true classes.
-    """
+    """Judge a network's answers to images and to their mirror images."""
     classes = logits_NK.shape[1]
     predicted_N = logits_NK.argmax(1)  # of logits: two may differ and their softmax not
     probabilities_NK = logits_NK.double().softmax(1)

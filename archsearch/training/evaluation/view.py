@@ -16,20 +16,14 @@ from archsearch.common.csv_records import Cells
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import one_line
 from archsearch.training.datasets import DATASETS
+from archsearch.training.evaluation import records
 from archsearch.training.evaluation.evaluate import Evaluation
-from archsearch.training.evaluation.records import (
-    Bin,
-    ClassRecord,
-    EvaluationRecord,
-    MistakeRecord,
-    Split,
-)
 from archsearch.training.evaluation.run_folder import RunFolder
 from archsearch.training.progress import epoch_figures
 from archsearch.training.records import Run, write_record
 from archsearch.training.run_paths import EvaluationPaths
 
-SPLIT_NAMES: Mapping[Split, str] = {"test": "test", "holdout": "hold-out"}
+SPLIT_NAMES: Mapping[records.Split, str] = {"test": "test", "holdout": "hold-out"}
 MISTAKES_TOLD = 25
 """In `evaluation.json`; `mistakes.csv` has all."""
 CONFUSIONS_SHOWN = 3
@@ -44,7 +38,7 @@ class Report:
     """
 
     run: RunFolder
-    split: Split
+    split: records.Split
     classes: tuple[str, ...]
     on: Run
     evaluation: Evaluation
@@ -91,22 +85,18 @@ def _difference(report: Report) -> str | None:
     """How the accuracy differs from what training noted; None where it does not."""
     run, now = report.run, report.evaluation.accuracy
     if report.split == "test":
-        noted, device, precision = (
-            (run.result.test_acc, run.result.device, run.result.precision)
-            if run.result
-            else (None, "", "")
-        )
+        noted, then = run.result.test_acc if run.result else None, run.result or run.made
     else:
-        noted, device, precision = run.history[-1].val_acc, run.made.device, run.made.precision
+        noted, then = run.history[-1].val_acc, run.made
     if noted is None or f"{noted:.6g}" == f"{now:.6g}":  # as history.csv rounds
         return None
     told = f"training noted {noted:.2%} of the same images, this is {now:.2%}"
-    if (device, precision) == (report.on.device, report.on.precision):
+    if (then.device, then.precision) == (report.on.device, report.on.precision):
         return (
             f"{told}, on the same device in the same precision: "
             "a file of the run, the data or torch is another than then"
         )
-    return f"{told}: it was on {one_line(device)}, {one_line(precision)}"
+    return f"{told}: it was on {one_line(then.device)}, {then.precision}"
 
 
 def page(report: Report, folder: Path, written: Sequence[str]) -> Page:
@@ -117,7 +107,8 @@ def page(report: Report, folder: Path, written: Sequence[str]) -> Page:
         for c in report.evaluation.confusions[:CONFUSIONS_SHOWN]
     ]
     trained = f"trained on {one_line(run.made.device)}, {run.made.precision}"
-    trained += f", torch {one_line(run.made.torch_version)}, seed {run.made.seed}"
+    trained += f", torch {one_line(run.made.torch_version)}, seed {run.made.seed}; "
+    trained += "all training images" if run.made.full else "nine tenths of the training images"
     return [
         Line(f"{report.name}  {run.analysis.spec_hash[:12]}", "bold"),
         _headline(report),
@@ -126,7 +117,7 @@ def page(report: Report, folder: Path, written: Sequence[str]) -> Page:
         Line(""),
         *([Line("most frequent confusions:"), *confusions, Line("")] if confusions else []),
         Line(f"{report.images}; {_machine(report.on)}", "dim"),
-        Line(f"{trained}; {_share(run)}", "dim"),
+        Line(trained, "dim"),
         *(Line(f"note: {note}", "yellow") for note in notes(report)),
         Line(f"in {one_line(str(folder))}: {', '.join(written)}"),
     ]
@@ -178,10 +169,10 @@ def _class_grid(report: Report) -> Grid:
     return Grid(rows, left=frozenset({0, 4}), titles=_CLASS_TITLES)
 
 
-def record(report: Report) -> EvaluationRecord:
+def record(report: Report) -> records.EvaluationRecord:
     """Return what `evaluation.json` says."""
     run, e = report.run, report.evaluation
-    return EvaluationRecord(
+    return records.EvaluationRecord(
         name=run.analysis.spec.name,
         spec_hash=run.analysis.spec_hash,
         split=report.split,
@@ -221,10 +212,10 @@ def write_files(folder: Path, report: Report) -> tuple[str, ...]:
     log = (f"epoch {e.epoch}/{total} lr {e.lr:.3g} {epoch_figures(e)}" for e in report.run.history)
     atomic_files.write_text(paths.log, "".join(f"{line}\n" for line in log))
     tables: dict[str, tuple[Sequence[str], Sequence[Mapping[str, Any]]]] = {
-        "per_class.csv": _table(ClassRecord, _class_records(report)),
+        "per_class.csv": _table(records.ClassRecord, _class_records(report)),
         "confusion.csv": (("true", *report.classes), _confusion_rows(report)),
-        "calibration.csv": _table(Bin, report.evaluation.calibration),
-        "mistakes.csv": _table(MistakeRecord, _mistake_records(report)),
+        "calibration.csv": _table(records.Bin, report.evaluation.calibration),
+        "mistakes.csv": _table(records.MistakeRecord, _mistake_records(report)),
     }
     for name, (columns, rows) in tables.items():
         csv_files.write_csv(folder / name, columns, rows)
@@ -234,10 +225,7 @@ def write_files(folder: Path, report: Report) -> tuple[str, ...]:
 def write_pixels(folder: Path, report: Report, pixels: NDArray[np.uint8]) -> tuple[str, ...]:
     """Write the images of the mistakes that `evaluation.json` tells; the name of the file, if any.
 
-    Args:
-        folder: where to.
-        report: of the evaluation.
-        pixels: of all evaluated images, (N, H, W, C).
+    `pixels` are those of all evaluated images, (N, H, W, C).
 
     Raises:
         ArchsearchError: the file cannot be written.
@@ -252,15 +240,15 @@ def write_pixels(folder: Path, report: Report, pixels: NDArray[np.uint8]) -> tup
     return (path.name,)
 
 
-def _table(model: type[Cells], records: Sequence[Cells]) -> tuple[list[str], list[dict[str, Any]]]:
+def _table(model: type[Cells], rows: Sequence[Cells]) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and rows of a CSV of records."""
     columns = [field.alias or name for name, field in model.model_fields.items()]
-    return columns, [each.model_dump(by_alias=True) for each in records]
+    return columns, [each.model_dump(by_alias=True) for each in rows]
 
 
-def _class_records(report: Report) -> tuple[ClassRecord, ...]:
+def _class_records(report: Report) -> tuple[records.ClassRecord, ...]:
     return tuple(
-        ClassRecord.model_validate({
+        records.ClassRecord.model_validate({
             "class": name, "images": score.images, "right": score.right,
             "accuracy": score.accuracy, **score.interval._asdict(),
         })
@@ -275,9 +263,9 @@ def _confusion_rows(report: Report) -> list[dict[str, Any]]:
     ]
 
 
-def _mistake_records(report: Report) -> tuple[MistakeRecord, ...]:
+def _mistake_records(report: Report) -> tuple[records.MistakeRecord, ...]:
     return tuple(
-        MistakeRecord(
+        records.MistakeRecord(
             image=mistake.image,
             true=report.classes[mistake.true],
             predicted=report.classes[mistake.predicted],
@@ -289,7 +277,3 @@ def _mistake_records(report: Report) -> tuple[MistakeRecord, ...]:
 
 def _machine(on: Run) -> str:
     return f"{one_line(on.device)}, {on.precision}, torch {on.torch_version}"
-
-
-def _share(run: RunFolder) -> str:
-    return "all training images" if run.made.full else "nine tenths of the training images"
