@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from archsearch.cli import EXIT_INTERRUPTED
-from archsearch.cli.options import StorageOption
+from archsearch.cli.options import FolderArgument, StorageOption
 
 
 def dashboard(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    folder: FolderArgument,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
     host: Annotated[
         str | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsearch.cli.options import TableOrJson
+from archsearch.cli.options import FormatOption
 from archsearch.common.console import show
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def diagnose(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of the mended recipe; as before unless given.")
     ] = None,
-    output: Annotated[
-        TableOrJson, typer.Option("--format", help="How to print.")
-    ] = TableOrJson.table,
+    output: FormatOption = "table",
 ) -> None:
     """Say why a network fails, rule by rule, with the evidence, and what would mend it.
 
@@ -67,7 +65,7 @@ def diagnose(
     mended = _mended(diagnosis, limits, epochs) if fix else None
     over = any(each.code == "over-limit" for each in diagnosis.findings)
     edits = limit_edits(diagnosis.analysis.spec, limits) if over else ()
-    if output is TableOrJson.json:
+    if output == "json":
         data = diagnosis_data(diagnosis, edits, mended.edits if mended else ())
         sys.stdout.write(json.dumps(data, indent=2) + "\n")
     else:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from archsearch.cli.options import DataOption, DeviceOption, TableOrJson
 from archsearch.common.console import show
+from archsearch.errors import ArchsearchError, one_line
 
 if TYPE_CHECKING:
     from archsearch.training.evaluation.run_folder import RunFolder
@@ -19,11 +19,7 @@ if TYPE_CHECKING:
     from archsearch.training.trainer import Trainer
 
 
-class Split(StrEnum):
-    """Which images."""
-
-    test = "test"
-    holdout = "holdout"
+Split = Literal["test", "holdout"]
 
 
 def evaluate(
@@ -31,7 +27,7 @@ def evaluate(
     data: DataOption = None,
     split: Annotated[
         Split, typer.Option(help="The test images, or the hold-out that was not trained on.")
-    ] = Split.test,
+    ] = "test",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -42,7 +38,7 @@ def evaluate(
     device: DeviceOption = None,
     output: Annotated[
         TableOrJson, typer.Option("--format", help="How the figures are printed.")
-    ] = TableOrJson.table,
+    ] = "table",
 ) -> None:
     """Look closely at a trained network: accuracy, classes, confusions, calibration, mistakes.
 
@@ -56,25 +52,28 @@ def evaluate(
     from archsearch.training.trainer import Trainer
 
     found = read(run)
-    if split is Split.holdout:
-        _check_held_out(found)
+    if split == "holdout" and found.made.full:
+        raise ArchsearchError(
+            f"--split holdout: {one_line(str(found.path))} was trained on all training images, "
+            "so it has no hold-out; use --split test"
+        )
     trainer = Trainer.open(found.made.dataset, data, device, found.made.precision)
     trainer.check(found.analysis.network)
-    images = trainer.dataset.test if split is Split.test else trainer.held_out
+    images = trainer.dataset.test if split == "test" else trainer.held_out
     report = _report(found, trainer, images, split)
 
     paths = RunPaths(run)
-    folder = out or (paths.evaluation if split is Split.test else paths.holdout_evaluation)
+    folder = out or (paths.evaluation if split == "test" else paths.holdout_evaluation)
     written = (
         *view.write_files(folder, report),
         *view.write_pixels(folder, report, images.pixels.numpy()),
         *_draw(folder, report, images),
     )
-    if output is TableOrJson.json:
+    if output == "json":
         sys.stdout.write(record_json(view.record(report)))
     else:
         show(view.page(report, folder, written))
-    if split is Split.test:
+    if split == "test":
         sys.stderr.write(
             "note: to choose between runs by this figure is to choose on the test set; "
             "choose by the hold-out (--split holdout)\n"
@@ -82,18 +81,7 @@ def evaluate(
     raise typer.Exit(0 if report.reached else 1)
 
 
-def _check_held_out(run: RunFolder) -> None:
-    from archsearch.errors import ArchsearchError, one_line
-
-    if run.made.full:
-        raise ArchsearchError(
-            f"--split holdout: {one_line(str(run.path))} was trained on all training images, "
-            "so it has no hold-out; use --split test"
-        )
-
-
 def _report(run: RunFolder, trainer: Trainer, images: Images, split: Split) -> Report:
-    from archsearch.errors import one_line
     from archsearch.training.augment import statistics
     from archsearch.training.evaluation.evaluate import answers, evaluate, trained
     from archsearch.training.evaluation.view import Report
@@ -102,7 +90,7 @@ def _report(run: RunFolder, trainer: Trainer, images: Images, split: Split) -> R
     logits = answers(trained(run), images, *statistics(fit.pixels), trainer.device)
     return Report(
         run=run,
-        split=split.value,
+        split=split,
         classes=tuple(map(one_line, trainer.dataset.classes)),  # an image folder's names
         on=trainer.run_of(run.made.seed),
         evaluation=evaluate(*logits, images.labels),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 
 STDOUT = 1
 ONNX_NEEDS = ("onnx", "onnxscript")
-
-
-class Target(StrEnum):
-    """What a network can leave as."""
-
-    pytorch = "pytorch"
-    onnx = "onnx"
-    mermaid = "mermaid"
-    svg = "svg"
+Target = Literal["pytorch", "onnx", "mermaid", "svg"]
 
 
 def export(
@@ -69,7 +61,7 @@ def export(
     limits = load_constraints(constraints) if constraints is not None else None
     with named_as(source_name(spec)):
         analysis = analyze(load_spec(spec))
-    if to == Target.onnx:
+    if to == "onnx":
         _write(_onnx(analysis, checkpoint), out)
     else:
         _write(_text(analysis, to, limits).encode(), out)
@@ -89,24 +81,18 @@ def _check_options(
     wrong = []
     if out is not None and out.is_dir():
         wrong.append(f"--out {out} is a folder: give a file in it")
-    if to == Target.onnx:
+    if to == "onnx":
         if out is None and sys.stdout.isatty():
             wrong.append("an ONNX model is no text for a terminal: give --out FILE, or redirect")
-        if missing := [name for name in ONNX_NEEDS if not _installed(name)]:
+        if missing := [name for name in ONNX_NEEDS if not find_spec(name)]:
             names = " and ".join(missing)
             wrong.append(f"--to onnx needs {names}: pip install 'archsearch[onnx]'")
     elif checkpoint is not None:
-        wrong.append(f"--checkpoint goes with --to onnx, not {to.value}: drop one of them")
-    if constraints is not None and to != Target.svg:
-        wrong.append(f"--constraints goes with --to svg, not {to.value}: drop one of them")
+        wrong.append(f"--checkpoint goes with --to onnx, not {to}: drop one of them")
+    if constraints is not None and to != "svg":
+        wrong.append(f"--constraints goes with --to svg, not {to}: drop one of them")
     if wrong:
         raise ArchsearchError("; ".join(wrong))
-
-
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
 
 
 def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
@@ -128,9 +114,9 @@ def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:
     from archsearch.convert.to_pytorch import pytorch_source
     from archsearch.convert.to_svg import svg
 
-    if to == Target.pytorch:
+    if to == "pytorch":
         return pytorch_source(analysis)
-    if to == Target.mermaid:
+    if to == "mermaid":
         return mermaid(analysis)
     return svg(analysis, limits)
 

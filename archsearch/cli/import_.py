@@ -69,7 +69,8 @@ def import_(
             imported = import_module(module, shape, name or class_name)
     for message in (*imported.notes, _told_blocks(imported.spec)):
         note(message)
-    sys.stdout.write(f"{_readable(imported.spec)}\n")
+    written = _op_first(imported.spec.model_dump(mode="json", exclude_defaults=True))
+    sys.stdout.write(json.dumps(written, indent=2) + "\n")
 
 
 def _shape(text: str, problems: list[Problem]) -> tuple[int, int, int]:
@@ -160,7 +161,8 @@ def _module(file: str, name: str, arguments: dict[str, Any]) -> nn.Module:
             f"{name} is of type {kind}; name a class or a function (or a module, without --arg)"
         )
         raise _failure(file, "class", message)
-    with _told(file, f"{name}({_called(arguments)}) fails", "Give what it needs with --arg k=v."):
+    given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
+    with _told(file, f"{name}({given}) fails", "Give what it needs with --arg k=v."):
         made = made(**arguments)
     if not isinstance(made, nn.Module):
         kind = type(made).__name__
@@ -207,10 +209,6 @@ def _failure(file: str, rule: str, message: str) -> InputError:
     return InputError(file, [Problem("", rule, message)])
 
 
-def _called(arguments: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
-
-
 def _offers(source: ModuleType) -> str:
     """Names of the module classes and the functions that a file defines itself."""
     from torch import nn
@@ -232,12 +230,8 @@ def _told_blocks(spec: Spec) -> str:
     )
 
 
-def _readable(spec: Spec) -> str:
-    """JSON of what differs from the defaults, each layer's `op` first."""
-    return json.dumps(_op_first(spec.model_dump(mode="json", exclude_defaults=True)), indent=2)
-
-
 def _op_first(data: Any) -> Any:
+    """JSON data with each layer's `op` first."""
     if isinstance(data, list):
         return [_op_first(item) for item in data]
     if not isinstance(data, dict):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,13 +19,7 @@ if TYPE_CHECKING:
     from archsearch.leaderboard.reader import Board
 
 
-class Format(StrEnum):
-    """How rows are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    markdown = "markdown"
+Format = Literal["table", "csv", "json", "markdown"]
 
 
 def leaderboard(
@@ -56,7 +49,7 @@ def leaderboard(
     columns: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="Columns of leaderboard.csv, in order.")
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    output: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
     diff: Annotated[
         tuple[str, str] | None,
         typer.Option(
@@ -76,7 +69,7 @@ def leaderboard(
     query = Query(where=where or (), pareto=pareto, sort=sort, top=top)
     boards, status = _read(folders)
     if diff is not None:
-        if query != Query() or columns is not None or output in (Format.csv, Format.markdown):
+        if query != Query() or columns is not None or output in ("csv", "markdown"):
             raise ArchsearchError(
                 "--diff goes with --format table or json alone; leave the rest out"
             )
@@ -92,7 +85,7 @@ def print_leaderboard(folder: Path) -> None:
     from archsearch.leaderboard.reader import names_of, read_board
 
     board = read_board(folder, *names_of([folder]))
-    _show([board], Query(), None, Format.table, several=False)
+    _show([board], Query(), None, "table", several=False)
 
 
 def _read(folders: Sequence[Path]) -> tuple[list[Board], int]:
@@ -123,23 +116,23 @@ def _show(
     if columns is not None:
         names = [name.strip() for name in columns.split(",")]
         check_columns(names, known)
-    elif output in (Format.table, Format.markdown):
+    elif output in ("table", "markdown"):
         names = list(view.main_columns(several=several))
     else:
-        found = {STUDY} if several or output is Format.json else set()
+        found = {STUDY} if several or output == "json" else set()
         found |= {name for board in boards for name in board.columns}
         names = [name for name in known if name in found]
     _note(boards, rows)
     if rows.empty:
         sys.stderr.write("note: there is no such row\n")
     match output:
-        case Format.table:
+        case "table":
             show(view.board_page(rows, names))
-        case Format.csv:
+        case "csv":
             sys.stdout.write(view.board_csv(rows, names))
-        case Format.json:
+        case "json":
             sys.stdout.write(view.board_json(rows, names))
-        case Format.markdown:
+        case "markdown":
             sys.stdout.write(view.board_markdown(rows, names))
 
 
@@ -150,7 +143,7 @@ def _compare(boards: Sequence[Board], first: str, second: str, output: Format) -
 
     found = compare(boards, first, second)
     _note(boards, found.rows)
-    if output is Format.json:
+    if output == "json":
         sys.stdout.write(json.dumps(comparison_data(found), indent=2) + "\n")
     else:
         show(comparison_page(found))

@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Dataset(StrEnum):
-    """Which images."""
-
-    cifar10 = "cifar10"
-    shapes = "shapes"
-
-
-class Precision(StrEnum):
-    """Of forward passes."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
-class TableOrJson(StrEnum):
-    """How a result is printed."""
-
-    table = "table"
-    json = "json"
-
-
+TableOrJson = Literal["table", "json"]
+FormatOption = Annotated[TableOrJson, typer.Option("--format", help="How to print.")]
+FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")]
 DataOption = Annotated[
     Path | None,
     typer.Option(
@@ -42,7 +22,8 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1; the best there is unless given.")
 ]
 PrecisionOption = Annotated[
-    Precision | None, typer.Option(help="The faster one on this device unless given.")
+    Literal["fp32", "bf16"] | None,
+    typer.Option(help="The faster one on this device unless given."),
 ]
 StorageOption = Annotated[
     str | None,

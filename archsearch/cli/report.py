@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from archsearch.cli.options import FolderArgument
+
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")],
+    folder: FolderArgument,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to; DIR/report.html else.")
     ] = None,
@@ -36,4 +38,3 @@ def report(
     atomic_files.write_text(path, text)
     size = len(text.encode()) / 1e6
     sys.stdout.write(f"{one_line(str(path))}  {size:.1f} MB\n")
-    raise typer.Exit(0)

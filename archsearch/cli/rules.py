@@ -8,19 +8,15 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import TableOrJson
+from archsearch.cli.options import FormatOption
 from archsearch.common.console import show
 
 
-def rules(
-    output: Annotated[
-        TableOrJson, typer.Option("--format", help="How to print.")
-    ] = TableOrJson.table,
-) -> None:
+def rules(output: FormatOption = "table") -> None:
     """List the rules that `diagnose` goes by."""
     from archsearch.diagnosis.view import rules_data, rules_page
 
-    if output is TableOrJson.json:
+    if output == "json":
         sys.stdout.write(json.dumps(rules_data(), indent=2) + "\n")
     else:
         show(rules_page())

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from archsearch.cli.options import (
-    DataOption,
-    Dataset,
-    DeviceOption,
-    PrecisionOption,
-    StorageOption,
-)
+from archsearch.cli.options import DataOption, DeviceOption, PrecisionOption, StorageOption
+from archsearch.training.datasets import DatasetName
 
 if TYPE_CHECKING:
     from archsearch.executors.messages import WorkerConfig
@@ -26,23 +20,6 @@ if TYPE_CHECKING:
     from archsearch.study.config import Study
 
 _SOURCE = "the command line"
-
-
-class SamplerName(StrEnum):
-    """Who proposes."""
-
-    tpe = "tpe"
-    random = "random"
-    gp = "gp"
-    nsga2 = "nsga2"
-
-
-class Objective(StrEnum):
-    """What the best is."""
-
-    accuracy = "accuracy"
-    params = "params"
-    time = "time"
 
 
 def search(
@@ -73,7 +50,7 @@ def search(
     name: Annotated[
         str | None, typer.Option(help="The folder under studies/; the study's name unless given.")
     ] = None,
-    dataset: Annotated[Dataset | None, typer.Option(help="Instead of the study's own.")] = None,
+    dataset: Annotated[DatasetName | None, typer.Option(help="Instead of the study's own.")] = None,
     data: DataOption = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the study's own.")] = None,
     storage: StorageOption = None,
@@ -106,10 +83,11 @@ def search(
         float | None, typer.Option(min=0.0, help="With --ray: cores, and threads; 1 unless given.")
     ] = None,
     sampler: Annotated[
-        SamplerName | None, typer.Option(help="Who proposes, instead of the study's own.")
+        Literal["tpe", "random", "gp", "nsga2"] | None,
+        typer.Option(help="Who proposes, instead of the study's own."),
     ] = None,
     objective: Annotated[
-        Objective | None,
+        Literal["accuracy", "params", "time"] | None,
         typer.Option(
             help="accuracy, or at the ranking recipe's target accuracy the fewest params, or the "
             "least training time; instead of the study's own."
@@ -137,23 +115,18 @@ def search(
     from archsearch.search.storage.url import database_url
     from archsearch.study.config import load_study, with_changes
 
-    config = with_changes(load_study(study), _SOURCE, dataset=dataset.value if dataset else None)
+    config = with_changes(load_study(study), _SOURCE, dataset=dataset)
     if from_ is not None:
         config = _near(config, from_, max_edits)
     elif max_edits is not None:
         raise typer.BadParameter(
             "is about the spec of --from; give that too", param_hint="--max-edits"
         )
-    chosen = config.sampler.model_copy(update={"kind": sampler.value}) if sampler else None
+    chosen = config.sampler.model_copy(update={"kind": sampler}) if sampler else None
     config = with_changes(
-        config,
-        _SOURCE,
-        name=name,
-        seed=seed,
-        objective=objective.value if objective else None,
-        sampler=chosen,
+        config, _SOURCE, name=name, seed=seed, objective=objective, sampler=chosen
     )
-    place = WorkerConfig(config.dataset, data, device, precision.value if precision else None)
+    place = WorkerConfig(config.dataset, data, device, precision)
     if dry_run and ray is None:
         raise typer.Exit(_dry_run(config, trials, place, workers))
     share = _share(ray, workers, cpus_per_trial, gpus_per_trial, dry_run=dry_run)
@@ -216,12 +189,7 @@ def _share(
     return TrialResources(1.0 if cpus is None else cpus, gpus)
 
 
-def _search(
-    config: Study,
-    trials: int,
-    storage: str | None,
-    opener: Opener,
-) -> int:
+def _search(config: Study, trials: int, storage: str | None, opener: Opener) -> int:
     from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.cli.leaderboard import print_leaderboard
     from archsearch.common.console import show, stderr_console

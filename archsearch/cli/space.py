@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from archsearch.cli.options import TableOrJson
+from archsearch.cli.options import FormatOption
 from archsearch.common.console import show
 
 
@@ -16,9 +16,7 @@ def space(
     study: Annotated[
         str, typer.Argument(help="A shipped study or a study file (TOML).")
     ] = "cifar10-200k",
-    output: Annotated[
-        TableOrJson, typer.Option("--format", help="How to print.")
-    ] = TableOrJson.table,
+    output: FormatOption = "table",
 ) -> None:
     """Count a search space: its size, and how much of it keeps each limit and all of them.
 
@@ -30,7 +28,7 @@ def space(
 
     loaded = load_study(study)
     accounting = account_any(loaded.space, loaded.constraints, start=loaded.start, seed=loaded.seed)
-    if output == TableOrJson.json:
+    if output == "json":
         sys.stdout.write(json.dumps(accounting_data(loaded.name, accounting), indent=2) + "\n")
     else:
         show(accounting_page(loaded.name, accounting))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archsearch.cli.options import DataOption, Dataset, DeviceOption, PrecisionOption
+from archsearch.cli.options import DataOption, DeviceOption, PrecisionOption
 from archsearch.common.console import note
 from archsearch.errors import one_line
-from archsearch.training.datasets import DATASETS
+from archsearch.training.datasets import DATASETS, DatasetName
 
 if TYPE_CHECKING:
     from archsearch.training.records import Epoch
@@ -27,7 +27,7 @@ def train(
             help="fast, search, best, or a recipe as JSON; the default recipe else.",
         ),
     ] = None,
-    dataset: Annotated[Dataset, typer.Option(help="Which images.")] = Dataset.cifar10,
+    dataset: Annotated[DatasetName, typer.Option(help="Which images.")] = "cifar10",
     data: DataOption = None,
     full: Annotated[
         bool,
@@ -64,7 +64,7 @@ def train(
         verdict = validate(spec)
         for violation in verdict.violations:
             note(f"outside the limits: {violation.message}")
-        trainer = Trainer.open(dataset.value, data, device, precision.value if precision else None)
+        trainer = Trainer.open(dataset, data, device, precision)
         trainer.check(verdict.analysis.network)
     job = job_of(verdict.analysis, how, seed, full=full, folder=out)
     run = trainer.run_of(seed)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from archsearch.cli.verdicts import validate_specs
-
-
-class Format(StrEnum):
-    """How verdicts are printed."""
-
-    table = "table"
-    json = "json"
-    ndjson = "ndjson"
+from archsearch.cli.verdicts import Output, validate_specs
 
 
 def validate(
@@ -26,7 +17,7 @@ def validate(
             help="Spec files; - is standard input. With ndjson a file may hold one a line.",
         ),
     ],
-    output: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.table,
+    output: Annotated[Output, typer.Option("--format", help="How to print.")] = "table",
     explain: Annotated[
         bool, typer.Option("--explain", help="Add each layer's receptive-field step.")
     ] = False,
@@ -52,7 +43,7 @@ def validate(
     """
     status = validate_specs(
         specs,
-        output=output.value,
+        output=output,
         explain=explain,
         constraints=constraints,
         max_params=max_params,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from archsearch.common.console import show
 from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
-    from archsearch.analysis.constraints import Constraints, Verdict
+    from archsearch.analysis.constraints import Constraints
 
 Output = Literal["table", "json", "ndjson"]
 
@@ -39,22 +39,33 @@ def validate_specs(
     for given, option in ((brief, "--brief"), (jobs > 1, "--jobs")):
         if given:
             raise ArchsearchError(f"{option} is for --format ndjson; add that, or leave it out")
+    return _whole(specs, limits, as_json=output == "json", explain=explain)
+
+
+def _whole(paths: list[str], limits: Constraints, *, as_json: bool, explain: bool) -> int:
+    """Tables as verdicts come, or one JSON value at the end; the exit status."""
+    from archsearch.analysis import verdict_view
     from archsearch.analysis.constraints import verdict_on
     from archsearch.common.parse import read_text, source_name
 
-    printer = _Printer(output, explain=explain, several=len(specs) > 1)
-    status = 0
-    for path in specs:
+    objects, status = [], 0
+    for path in paths:
+        name = source_name(path)
         try:
-            verdict = verdict_on(read_text(path), source_name(path), limits)
+            verdict = verdict_on(read_text(path), name, limits)
         except ArchsearchError as error:
             sys.stderr.write(f"error: {error}\n")
-            printer.invalid(path, error)
+            objects.append(verdict_view.invalid_data(name, error))
             status = 2
+            continue
+        if as_json:
+            objects.append(verdict_view.verdict_data(name, verdict))
         else:
-            printer.verdict(path, verdict)
-            status = max(status, 0 if verdict.accepted else 1)
-    printer.end()
+            show(verdict_view.verdict_page(verdict, explain=explain))
+        status = max(status, 0 if verdict.accepted else 1)
+    if as_json:
+        sys.stdout.write(json.dumps(objects if len(paths) > 1 else objects[0], indent=2) + "\n")
+    sys.stdout.flush()
     return status
 
 
@@ -79,38 +90,3 @@ def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Con
     limits = load_constraints(path)
     given = {"max_params": max_params, "min_receptive_field": min_rf}
     return limits.model_copy(update={k: v for k, v in given.items() if v is not None})
-
-
-class _Printer:
-    """Prints verdicts as they come, or all at once where the format is one JSON value."""
-
-    def __init__(self, output: Output, *, explain: bool, several: bool) -> None:
-        self._format, self._explain, self._several = output, explain, several
-        self._objects: list[dict[str, Any]] = []
-
-    def verdict(self, path: str, verdict: Verdict) -> None:
-        if self._format == "table":
-            self._table(verdict)
-            return
-        from archsearch.analysis.verdict_view import verdict_data
-        from archsearch.common.parse import source_name
-
-        self._objects.append(verdict_data(source_name(path), verdict))
-
-    def invalid(self, path: str, error: ArchsearchError) -> None:
-        if self._format != "table":
-            from archsearch.analysis.verdict_view import invalid_data
-            from archsearch.common.parse import source_name
-
-            self._objects.append(invalid_data(source_name(path), error))
-
-    def end(self) -> None:
-        if self._format == "json":
-            value = self._objects if self._several else self._objects[0]
-            sys.stdout.write(json.dumps(value, indent=2) + "\n")
-        sys.stdout.flush()
-
-    def _table(self, verdict: Verdict) -> None:
-        from archsearch.analysis.verdict_view import verdict_page
-
-        show(verdict_page(verdict, explain=self._explain))
