@@ -31,20 +31,15 @@ App = Callable[[Environment, Callable[..., Any]], Iterable[bytes]]
 def open_dashboard(
     folder: StudyFolder, name: str, storage: str | None, host: str, port: int
 ) -> tuple[WSGIServer, str]:
-    """A server that is bound and has yet to serve, and the study's address on it.
-
-    Args:
-        folder: the study's.
-        name: what it is called in its database.
-        storage: the Optuna URL that the search was given; None: the folder's own database.
-        host: the address to bind to.
-        port: 0 takes a free one.
+    """A server that is bound and has yet to serve, and the address on it of the study `name`.
 
     Raises:
         StudyError: the database cannot be read, or has no such study.
         ArchsearchError: the address cannot be bound to.
     """
-    logging.getLogger("optuna_dashboard").addHandler(_handler())
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.getLogger("optuna_dashboard").addHandler(handler)
     with storage_errors(folder, storage or folder.storage):
         database = read_only(folder, storage)
         study_id = database.get_study_id_from_name(name)
@@ -93,15 +88,14 @@ def read_only(folder: StudyFolder, storage: str | None) -> RDBStorage:
     Raises:
         Exception: SQLAlchemy's or Optuna's, where it cannot be read.
     """
-    url = make_url(storage) if storage else None
-    if url is None:
+    if not storage:
         return _sqlite(folder.database)
-    if url.get_backend_name() == "sqlite" and url.database:
+    url = make_url(storage)
+    kind = url.get_backend_name()
+    if kind == "sqlite" and url.database:
         return _sqlite(Path(url.database))
-    options: dict[str, Any] = {}
-    if url.get_backend_name() == "postgresql":
-        options["execution_options"] = {"postgresql_readonly": True}
-    return RDBStorage(str(storage), options, skip_table_creation=True)
+    options = {"execution_options": {"postgresql_readonly": True}} if kind == "postgresql" else {}
+    return RDBStorage(storage, options, skip_table_creation=True)
 
 
 def _sqlite(path: Path) -> RDBStorage:
@@ -144,9 +138,3 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The first line."""
         return one_line(f"dashboard: {record.getMessage()}".partition("\n")[0])
-
-
-def _handler() -> logging.Handler:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine())
-    return handler

@@ -44,10 +44,6 @@ class Fault:
 def examine(folder: StudyFolder, storage: str | None = None) -> list[Fault]:
     """Check everything in a study folder and mend what can be mended.
 
-    Args:
-        folder: of the study; nobody else may be at work there.
-        storage: the Optuna URL that the search was given, if it was.
-
     Raises:
         StudyError: this is no study folder, its study is in another database, or a search is at
             work there.
@@ -62,7 +58,8 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Fault]:
 
 
 def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
-    yield from _left_over(folder)
+    for path in atomic_files.drop_temporaries(folder.path):
+        yield Fault(_in(folder, path), "was left by a write that a crash cut short", mended=True)
     if storage is None:
         broken = list(_database(folder))
         yield from broken
@@ -82,11 +79,6 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
     for trial in study.get_trials(deepcopy=False):
         if is_whole(trial, config):
             yield from _trial(folder, trial, config)
-
-
-def _left_over(folder: StudyFolder) -> Iterator[Fault]:
-    for path in atomic_files.drop_temporaries(folder.path):
-        yield Fault(_in(folder, path), "was left by a write that a crash cut short", mended=True)
 
 
 def _database(folder: StudyFolder) -> Iterator[Fault]:
@@ -169,7 +161,10 @@ def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[F
         write_history(run.history, epochs)
         yield Fault(_in(folder, run.history), "was not this trial's", mended=True)
     for state in sorted(path.rglob(run.checkpoint.name)):
-        yield from _checkpoint(folder, state)
+        try:
+            checkpoint.read(state)
+        except CheckpointError as error:
+            yield Fault(_in(folder, state), str(error), mended=False)
 
 
 def _hash_in(path: Path) -> str | None:
@@ -187,13 +182,6 @@ def _same_history(path: Path, epochs: list[Epoch], *, ahead: bool) -> bool:
         return False
     told = found[: len(epochs)] if ahead else found
     return [epoch.epoch for epoch in told] == [epoch.epoch for epoch in epochs]
-
-
-def _checkpoint(folder: StudyFolder, path: Path) -> Iterator[Fault]:
-    try:
-        checkpoint.read(path)
-    except CheckpointError as error:
-        yield Fault(_in(folder, path), str(error), mended=False)
 
 
 def _in(folder: StudyFolder, path: Path) -> str:

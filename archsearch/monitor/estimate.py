@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 
 import numpy as np
@@ -41,13 +42,9 @@ class Estimate:
 def estimate(study: Study, trainer: Trainer, trials: int, workers: int) -> Estimate | None:
     """Time `NETWORKS` random networks within the limits; None where none was found.
 
-    Args:
-        study: what to search.
-        trainer: whose threads are those of one worker.
-        trials: to train in all.
-        workers: side by side, each taken to be as fast as this process alone.
+    Each of the `workers` is taken to be as fast as this process alone.
     """
-    networks = list(_some(study))
+    networks = list(islice(_within_limits(study), NETWORKS))
     if not networks:
         return None
     ranking = [images_per_second(trainer, network, study.recipe) for network in networks]
@@ -78,17 +75,13 @@ def images_per_second(trainer: Trainer, network: Network, recipe: Recipe) -> flo
     return list(epochs)[-1].images_per_second
 
 
-def _some(study: Study) -> Iterator[Network]:
+def _within_limits(study: Study) -> Iterator[Network]:
     rng = np.random.default_rng(study.seed)
-    found = 0
     for _ in range(_PATIENCE):
         knobs = draw_setting(study.space, study.start, rng)
         verdict, broken = judge_setting(study.space, knobs, study.constraints, "estimate")
         if verdict and not broken:
-            found += 1
             yield verdict.analysis.network
-        if found == NETWORKS:
-            return
 
 
 def _mean_inverse(speeds: list[float]) -> float:

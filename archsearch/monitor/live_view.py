@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,20 +19,7 @@ from archsearch.analysis.verdict_view import network_figures
 from archsearch.common.console import stderr_console
 from archsearch.common.machine import load
 from archsearch.leaderboard.entry import Entry
-from archsearch.search.events import (
-    DatabaseAway,
-    DatabaseBack,
-    Event,
-    ExecutorReady,
-    FinalEnded,
-    ReferenceEnded,
-    Rejection,
-    SpaceCounted,
-    Started,
-    StudyOpened,
-    Trained,
-    TrialEnded,
-)
+from archsearch.search import events
 from archsearch.space.counting.account import Accounting
 from archsearch.spec.formatting import axes
 from archsearch.training.progress import clock, epoch_figures
@@ -91,30 +77,30 @@ class SearchState:
     final_epoch_seconds: list[float] = field(default_factory=list)
     ended_epochs: list[int] = field(default_factory=list)
 
-    def apply(self, event: Event) -> str | None:
+    def apply(self, event: events.Event) -> str | None:
         """Take an event in; the line that tells it, where it is worth one."""
         match event:
-            case ExecutorReady(study=study, folder=folder, run=run, capacity=capacity):
+            case events.ExecutorReady(study=study, folder=folder, run=run, capacity=capacity):
                 self.at_a_time = capacity
                 where = f"{study} in {folder}, {run.dataset} on {run.device} ({run.precision})"
                 return f"study {where}" + f", up to {capacity} at a time" * (capacity > 1)
-            case StudyOpened(entries=entries, curves=curves):
+            case events.StudyOpened(entries=entries, curves=curves):
                 self.curves |= curves
                 return self._opened(entries)
-            case SpaceCounted(accounting=found):
+            case events.SpaceCounted(accounting=found):
                 return _space_told(found)
-            case Started():
+            case events.Started():
                 return self._started(event)
-            case Trained():
+            case events.Trained():
                 return self._trained(event)
-            case TrialEnded():
+            case events.TrialEnded():
                 return self._ended(event)
-            case FinalEnded() | ReferenceEnded():
+            case events.FinalEnded() | events.ReferenceEnded():
                 return self._retrained(event)
-            case Rejection(rules=rules):
+            case events.Rejection(rules=rules):
                 self.rejected.update(rules)
                 return None
-            case DatabaseAway() | DatabaseBack():
+            case events.DatabaseAway() | events.DatabaseBack():
                 return outage_told(event)
 
     def _opened(self, entries: list[Entry]) -> str | None:
@@ -127,7 +113,7 @@ class SearchState:
         told = "done" if self.done >= self.wanted else "going on"
         return f"{self.done} of {self.wanted} trials are trained already: {told}"
 
-    def _started(self, event: Started) -> str:
+    def _started(self, event: events.Started) -> str:
         analysis, final = event.analysis, event.final_seed is not None
         about = network_figures(analysis)
         if final:
@@ -138,7 +124,7 @@ class SearchState:
             self.curves[event.number] = []
         return f"{at.label} {about}" + (" (again, from its checkpoint)" if event.again else "")
 
-    def _trained(self, event: Trained) -> str:
+    def _trained(self, event: events.Trained) -> str:
         at, epoch = self.in_flight[event.key], event.epoch
         at.done, at.figures = epoch.epoch, epoch_figures(epoch)
         seconds = self.final_epoch_seconds if event.final else self.trial_epoch_seconds
@@ -147,7 +133,7 @@ class SearchState:
             self.curves.setdefault(at.number, []).append(epoch.val_acc)
         return f"  {at.label} epoch {at.done}/{at.epochs} {at.figures}"
 
-    def _ended(self, event: TrialEnded) -> str:
+    def _ended(self, event: events.TrialEnded) -> str:
         entry = event.entry
         del self.in_flight[event.key]
         if entry.status != "failed":
@@ -163,9 +149,9 @@ class SearchState:
         left = self.seconds_left()
         return line + (f"; about {clock(left)} left" if left else "")
 
-    def _retrained(self, event: FinalEnded | ReferenceEnded) -> str:
+    def _retrained(self, event: events.FinalEnded | events.ReferenceEnded) -> str:
         del self.in_flight[event.key]
-        if isinstance(event, ReferenceEnded):
+        if isinstance(event, events.ReferenceEnded):
             told = event.reason if event.val_acc is None else f"{event.val_acc:.2%} of the hold-out"
             return f"reference, the spec itself: {told}"
         self.finals_done += 1
@@ -248,13 +234,12 @@ def _space_told(found: Accounting) -> str:
     )
 
 
-def outage_told(event: DatabaseAway | DatabaseBack) -> str:
+def outage_told(event: events.DatabaseAway | events.DatabaseBack) -> str:
     """Why nothing happens for a while, and that it is over."""
-    match event:
-        case DatabaseAway(why=why, patience_s=patience_s):
-            return f"paused: the database is away ({why}); waiting up to {clock(patience_s)}"
-        case DatabaseBack(away_s=away_s):
-            return f"going on: the database is back after {away_s:.0f} s; nothing is lost"
+    if isinstance(event, events.DatabaseBack):
+        return f"going on: the database is back after {event.away_s:.0f} s; nothing is lost"
+    waits = clock(event.patience_s)
+    return f"paused: the database is away ({event.why}); waiting up to {waits}"
 
 
 def best_of(board: Sequence[Entry]) -> list[Entry]:
@@ -273,68 +258,43 @@ def search_progress(state: SearchState) -> Iterator[ProgressView]:
     """A live view on a terminal, else timestamped lines."""
     console = stderr_console()
     started = time.monotonic()
+    view = ProgressView(state, console)
     if not console.is_terminal:
-        yield _Lines(state, console)
+        yield view
         return
     with Live(
         console=console,
         get_renderable=lambda: state.draw(time.monotonic() - started),
         refresh_per_second=2,
     ):
-        yield _Quiet(state, console)
+        yield view
 
 
-class ProgressView(Protocol):
-    """Shows a search."""
+@dataclass
+class ProgressView:
+    """Shows a search: above a live view only what outlasts it, else every line with its time."""
 
-    def event(self, event: Event) -> None:
+    state: SearchState
+    console: Console
+
+    def event(self, event: events.Event) -> None:
         """Something happened."""
-        ...
-
-    def note(self, message: str) -> None:
-        """Something that the user wants to know."""
-        ...
+        line = self.state.apply(event)
+        drawn = self.console.is_terminal and isinstance(event, events.Started | events.Trained)
+        if line and not drawn:
+            self._print(line)
 
     def warn(self, message: str) -> None:
         """Something that the user should know."""
-        ...
+        if self.console.is_terminal:
+            self.console.print(Text(message, "yellow"))
+        else:
+            self._print(message)
 
-
-@dataclass
-class _Lines:
-    state: SearchState
-    console: Console
-
-    def event(self, event: Event) -> None:
-        line = self.state.apply(event)
-        if line:
-            self.note(line)
-
-    def note(self, message: str) -> None:
-        self.console.print(Text(f"{time.strftime('%H:%M:%S')} {message}"), soft_wrap=True)
+    def _print(self, line: str) -> None:
+        stamp = "" if self.console.is_terminal else f"{time.strftime('%H:%M:%S')} "
+        self.console.print(Text(f"{stamp}{line}"), soft_wrap=True)
         sys.stderr.flush()
-
-    def warn(self, message: str) -> None:
-        self.note(message)
-
-
-@dataclass
-class _Quiet:
-    """Above the live view only what outlasts it."""
-
-    state: SearchState
-    console: Console
-
-    def event(self, event: Event) -> None:
-        line = self.state.apply(event)
-        if line and not isinstance(event, Started | Trained):
-            self.note(line)
-
-    def note(self, message: str) -> None:
-        self.console.print(Text(message), soft_wrap=True)
-
-    def warn(self, message: str) -> None:
-        self.console.print(Text(message, "yellow"))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,19 +13,11 @@ from archsearch.common import csv_files, folder_lock
 from archsearch.errors import ArchsearchError, StudyError
 from archsearch.leaderboard.entry import Entry
 from archsearch.monitor.live_view import InFlight, SearchState, best_of
+from archsearch.search import trials as stored
 from archsearch.search.entries import leaderboard
 from archsearch.search.improvement import Gain, gain_of
 from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
 from archsearch.search.storage.url import STORAGE_VARIABLE
-from archsearch.search.trials import (
-    ASKED,
-    UNDER_WAY,
-    Progress,
-    analyze_trial,
-    curves,
-    final_results,
-    is_whole,
-)
 from archsearch.study.config import Study, read_study
 from archsearch.study.folder import StudyFolder
 
@@ -59,10 +51,6 @@ def study_in(folder: StudyFolder) -> Study:
 def status(folder: StudyFolder, storage: str | None = None) -> StudyStatus:
     """What is done, what is in training, what is best so far.
 
-    Args:
-        folder: of the study.
-        storage: the Optuna URL that the search was given, if it was.
-
     Raises:
         StudyError: this is no study folder, or its database cannot be read.
     """
@@ -88,9 +76,9 @@ def _state(
     study: optuna.Study, config: Study, folder: StudyFolder, entries: list[Entry]
 ) -> SearchState:
     trials = study.get_trials(deepcopy=False)
-    asked = ASKED.of(study)
+    asked = stored.ASKED.of(study)
     done = [entry for entry in entries if entry.status != "failed"]
-    finals = [result for results in final_results(study).values() for result in results]
+    finals = [result for results in stored.final_results(study).values() for result in results]
     state = SearchState(
         wanted=asked.get("trials", len(done)),
         final_runs=config.finalists * config.final_seeds,
@@ -99,7 +87,7 @@ def _state(
         at_a_time=asked.get("at_a_time", 1),
         done=len(done),
         finals_done=len(finals),
-        curves=curves(study),
+        curves=stored.curves(study),
     )
     state.best = best_of(entries)
     state.ended_epochs = [entry.epochs for entry in done]
@@ -107,9 +95,9 @@ def _state(
     state.final_epoch_seconds = [r["train_seconds"] / r["epochs"] for r in finals if r["epochs"]]
     state.rejected = _rejected(folder)
     for trial in trials:
-        if trial.state == TrialState.RUNNING and is_whole(trial, config):
+        if trial.state == TrialState.RUNNING and stored.is_whole(trial, config):
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
-    for key, at in UNDER_WAY.of(study).items():
+    for key, at in stored.UNDER_WAY.of(study).items():
         state.in_flight[key] = _closing(at, trials, config)
     state.together = len(state.in_flight) or state.at_a_time
     return state
@@ -120,7 +108,7 @@ def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
     figures = f"hold-out {values[max(values)]:.2%}" if values else ""
     return InFlight(
         number=trial.number,
-        about=network_figures(analyze_trial(trial, config)),
+        about=network_figures(stored.analyze_trial(trial, config)),
         epochs=config.recipe.epochs,
         final=False,
         done=max(values, default=0),
@@ -128,11 +116,11 @@ def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
     )
 
 
-def _closing(at: Progress, trials: list[FrozenTrial], config: Study) -> InFlight:
+def _closing(at: stored.Progress, trials: list[FrozenTrial], config: Study) -> InFlight:
     """A finalist in training, or without a trial the reference."""
     if at["trial"] is None:
         return InFlight(None, "", config.recipe.epochs, final=False, done=at["epochs"])
-    about = network_figures(analyze_trial(trials[at["trial"]], config))
+    about = network_figures(stored.analyze_trial(trials[at["trial"]], config))
     return InFlight(at["trial"], about, config.final_recipe.epochs, final=True, done=at["epochs"])
 
 

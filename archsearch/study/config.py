@@ -11,14 +11,7 @@ import tomli_w
 from pydantic import BaseModel, Field, StrictInt
 
 from archsearch.analysis.constraints import Constraints
-from archsearch.common.parse import (
-    Given,
-    from_mapping,
-    from_toml,
-    is_name,
-    read_text,
-    source_of,
-)
+from archsearch.common.parse import Given, from_mapping, from_toml, is_name, read_text, source_of
 from archsearch.errors import InputError, Problem
 from archsearch.space.edits.knobs import knobs_of
 from archsearch.space.four_blocks import Space
@@ -35,8 +28,6 @@ Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Several = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 """Names a folder, so it must not be a path."""
-
-
 SamplerKind = Literal["tpe", "random", "gp", "nsga2"]
 
 
@@ -234,5 +225,4 @@ def with_changes(study: Study, source: str, **changes: object) -> Study:
     given = {name: value for name, value in changes.items() if value is not None}
     if not given:
         return study
-    fields = {field: getattr(study, field) for field in Study.model_fields}
-    return sound(from_mapping(Study, fields | given, source), source)
+    return sound(from_mapping(Study, dict(study) | given, source), source)

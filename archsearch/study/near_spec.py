@@ -14,8 +14,6 @@ from archsearch.study.config import Study, base_problems, study_toml
 
 _FOR_START = 1 << 14
 """Bytes that the edits to start with, and a longer name, may take in a study file."""
-
-
 ROOM = 3
 """Edits that are left to a search beside those that bring its spec within the limits."""
 
@@ -23,11 +21,8 @@ ROOM = 3
 def study_near(study: Study, spec: Spec, max_edits: int | None = None) -> Study:
     """`study` with the neighbourhood of `spec` as its space, and where to start in it.
 
-    Args:
-        study: of which all but the name, space and starts stays.
-        spec: to search around.
-        max_edits: of a network; unless given, what brings `spec` within the limits and `ROOM`
-            more, or `MAX_EDITS` if that is more.
+    Unless `max_edits` are given, a network may have as many as bring `spec` within the limits and
+    `ROOM` more, or `MAX_EDITS` if that is more.
 
     Raises:
         InputError: `spec` is none, not for the study's images, or too large for a study file.

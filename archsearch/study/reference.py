@@ -19,36 +19,25 @@ _COLUMNS = 96
 
 def study_reference() -> str:
     """A study file that says of every key what it is, at its default; made from the models."""
-    return "\n".join(_Writer().table(Study(name="my-study"), ())) + "\n"
+    return "\n".join(_table(Study(name="my-study"), (), set())) + "\n"
 
 
-class _Writer:
-    """Writes records as TOML tables, and explains each kind of record once."""
-
-    def __init__(self) -> None:
-        self._explained: set[type] = set()
-
-    def table(self, record: Frozen, path: tuple[str, ...]) -> Iterator[str]:
-        model = type(record)
-        docs = {} if model in self._explained else field_docs(model)
-        explain = model not in self._explained
-        self._explained.add(model)
-        if path:
-            yield f"[{'.'.join(path)}]"
-        below = []
-        for name, field in model.model_fields.items():
-            value = getattr(record, name)
-            if isinstance(value, Frozen):
-                below.append((name, value))
-                continue
-            if explain:
-                yield from _comment(docs.get(name, ""), field)
-            yield _line(name, value)
-        for name, value in below:
+def _table(record: Frozen, path: tuple[str, ...], explained: set[type]) -> Iterator[str]:
+    """A record as a TOML table; each kind of record is explained once."""
+    model = type(record)
+    docs = None if model in explained else field_docs(model)
+    explained.add(model)
+    if path:
+        yield f"[{'.'.join(path)}]"
+    for name, value in sorted(record, key=lambda item: isinstance(item[1], Frozen)):
+        if isinstance(value, Frozen):
             yield ""
-            if explain:
-                yield from _comment(docs.get(name, ""), model.model_fields[name])
-            yield from self.table(value, (*path, name))
+        if docs is not None:
+            yield from _comment(docs.get(name, ""), model.model_fields[name])
+        if isinstance(value, Frozen):
+            yield from _table(value, (*path, name), explained)
+        else:
+            yield _line(name, value)
 
 
 def _line(name: str, value: object) -> str:

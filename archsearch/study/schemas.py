@@ -17,11 +17,8 @@ from archsearch.study.config import Study
 from archsearch.training.recipe import Recipe
 
 _MODELS: dict[str, type[Frozen]] = {
-    "spec": Spec,
-    "study": Study,
-    "recipe": Recipe,
-    "constraints": Constraints,
-}
+    "spec": Spec, "study": Study, "recipe": Recipe, "constraints": Constraints,
+}  # fmt: skip
 _BEYOND = {
     "spec": "Whether shapes fit together is not in here: `archsearch validate` tells.",
     "study": "Whether start holds settings of space is not in here: `archsearch search` tells.",
@@ -48,11 +45,7 @@ def json_schema(name: str) -> dict[str, Any]:
         "title": f"archsearch {name}",
         "description": description,
     }
-    return head | {
-        key: value
-        for key, value in (schema | {"properties": properties}).items()
-        if key not in head
-    }
+    return head | schema | head | {"properties": properties}  # `head` first, and its values
 
 
 class _Described(GenerateJsonSchema):
