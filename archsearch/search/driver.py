@@ -15,6 +15,7 @@ from archsearch.common import atomic_files, folder_lock
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard.entry import Entry
+from archsearch.search import trials as stored
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
 from archsearch.search.finals import FinalTraining, final_trainings, search_job
@@ -29,18 +30,6 @@ from archsearch.search.storage.open import (
     storage_errors,
 )
 from archsearch.search.storage.single_writer import SingleWriter
-from archsearch.search.trials import (
-    ASKED,
-    REASON,
-    RETRY_OF,
-    RUN,
-    SPEC_HASH,
-    UNDER_WAY,
-    curves,
-    requeue,
-    store_history,
-    taken_hashes,
-)
 from archsearch.space.counting.account import advice
 from archsearch.space.counting.near import account_any
 from archsearch.space.settings import complete, judge_setting
@@ -64,15 +53,8 @@ def search(
 ) -> list[Entry]:
     """Search until `trials` networks are trained in all, then retrain and test the best.
 
-    May be stopped at any moment, and called again to go on.
-
-    Args:
-        study: what to search.
-        folder: where everything is kept.
-        executor: who trains.
-        trials: trained networks wanted in all, across calls; pruned ones count.
-        notify: told of everything as it happens.
-        storage: an Optuna URL instead of the folder's own SQLite file.
+    May be stopped at any moment, and called again to go on: `trials` counts across calls, and
+    pruned ones count. With `storage`, an Optuna URL, the folder's own SQLite file is not used.
 
     Returns:
         The leaderboard.
@@ -89,8 +71,8 @@ def search(
         with storage_errors(folder, url), open_for_writing(study, url, notify) as database:
             driver = _Driver(study, folder, executor, notify, database, url)
             record_storage(folder, url)
-            requeue(driver.study)
-            notify(StudyOpened(driver.board.write(), curves(driver.study)))
+            stored.requeue(driver.study)
+            notify(StudyOpened(driver.board.write(), stored.curves(driver.study)))
             driver.note_asked(trials)
             try:
                 driver.count_space()
@@ -106,7 +88,7 @@ def search(
                 database.owns_unseen = isinstance(error, KeyboardInterrupt)
                 with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                     # None of these is a trial's fault, but that a device was lost may be.
-                    requeue(driver.study, blame=isinstance(error, DeviceLostError))
+                    stored.requeue(driver.study, blame=isinstance(error, DeviceLostError))
                     driver.board.write()
                 raise
             return driver.board.write()
@@ -164,9 +146,9 @@ class _Driver:
                     f"start.{i} of the study breaks {', '.join(rules)}; change it or the limits"
                 )
             spec_hash = verdict.analysis.spec_hash
-            if spec_hash not in taken_hashes(self.study):
+            if spec_hash not in stored.taken_hashes(self.study):
                 params = {name: knobs[name] for name in free}
-                self.study.enqueue_trial(params, user_attrs={SPEC_HASH.key: spec_hash})
+                self.study.enqueue_trial(params, user_attrs={stored.SPEC_HASH.key: spec_hash})
 
     # Trials
 
@@ -224,7 +206,7 @@ class _Driver:
         trial, analysis = create_next_trial(self.study, self.config)
         folder = self.folder.trial(analysis.spec_hash)
         job = search_job(self.config, analysis, f"trial-{trial.number}", folder)
-        again = RETRY_OF.of(trial) is not None
+        again = stored.RETRY_OF.of(trial) is not None
         self.notify(Started(job.key, trial.number, analysis, job.recipe.epochs, again))
         self.executor.submit(job)
         return _Running(trial, job, analysis.params)
@@ -237,9 +219,9 @@ class _Driver:
         return not last and at.trial.should_prune()
 
     def _finish(self, at: _Running, state: TrialState, reason: str) -> None:
-        store_history(at.trial, at.history)
-        RUN.store(at.trial, self.executor.run_of(at.job.seed, at.job.key).model_dump())
-        REASON.store(at.trial, reason)
+        stored.HISTORY.store(at.trial, [epoch.model_dump() for epoch in at.history])
+        stored.RUN.store(at.trial, self.executor.run_of(at.job.seed, at.job.key).model_dump())
+        stored.REASON.store(at.trial, reason)
         value = None
         if state == TrialState.COMPLETE:
             target = self.config.recipe.target_accuracy
@@ -281,11 +263,11 @@ class _Driver:
 
     def note_asked(self, trials: int) -> None:
         """Leave what was asked for to whoever looks in from another terminal."""
-        ASKED.store(self.study, {"trials": trials, "at_a_time": self.executor.capacity})
+        stored.ASKED.store(self.study, {"trials": trials, "at_a_time": self.executor.capacity})
         self._note_finals({})  # those that a crash left are not under way any more
 
     def _note_finals(self, running: Mapping[str, FinalTraining]) -> None:
-        UNDER_WAY.store(self.study, {key: at.progress() for key, at in running.items()})
+        stored.UNDER_WAY.store(self.study, {key: at.progress() for key, at in running.items()})
 
     def _trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)

@@ -9,17 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.leaderboard.entry import Entry
-from archsearch.search.trials import (
-    INTERRUPTED,
-    REASON,
-    RUN,
-    SPEC_HASH,
-    Result,
-    analyze_trial,
-    final_results,
-    history,
-    is_whole,
-)
+from archsearch.search import trials as stored
 from archsearch.space.settings import complete, describe_edits, written
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
@@ -35,19 +25,17 @@ def leaderboard(
 ) -> list[Entry]:
     """Every trial that counts or failed for good: trained ones first, by the study's objective.
 
-    Args:
-        study: the database.
-        config: the study file.
-        folder: where runs are kept.
-        known: what was worked out of trials before, for they do not change; added to.
+    What is worked out of a trial is added to `known`, and taken from there: it does not change.
     """
     known = {} if known is None else known
     trials = [
         trial
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and not INTERRUPTED.of(trial) and is_whole(trial, config)
+        if trial.state.is_finished()
+        and not stored.INTERRUPTED.of(trial)
+        and stored.is_whole(trial, config)
     ]
-    finals, order = final_results(study), {"trained": 0, "pruned": 1, "failed": 2}
+    finals, order = stored.final_results(study), {"trained": 0, "pruned": 1, "failed": 2}
     rows, scores = [], {}
     for trial in trials:
         if trial.number not in known:
@@ -64,12 +52,12 @@ def leaderboard(
 
 def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[str, Any], float]:
     """What a trial's end settles, and its score."""
-    spec_hash = SPEC_HASH.of(trial)
-    epochs = history(trial)
+    spec_hash = stored.SPEC_HASH.of(trial)
+    epochs = stored.history(trial)
     seconds = sum(epoch.train_seconds for epoch in epochs)
     target = config.recipe.target_accuracy
     to_target = seconds_to(target, epochs)
-    analysis = analyze_trial(trial, config)
+    analysis = stored.analyze_trial(trial, config)
     states = {TrialState.COMPLETE: "trained", TrialState.PRUNED: "pruned"}
     spec_path = RunPaths(folder.trial(spec_hash)).spec
     row = {
@@ -84,17 +72,17 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
         "epochs": len(epochs),
         "train_seconds": round(seconds, 2),
         "images_per_second": _mean([epoch.images_per_second for epoch in epochs], 1),
-        **(RUN.of(trial) or {}),
+        **(stored.RUN.of(trial) or {}),
         "spec_path": str(spec_path.relative_to(folder.path)),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "edits": "; ".join(describe_edits(config.space, trial.params)),
         "knobs": written(config.space, complete(config.space, trial.params)),
-        "reason": REASON.of(trial),
+        "reason": stored.REASON.of(trial),
     }
     return row, score(config.objective, target, epochs, analysis.params)
 
 
-def _finals(row: dict[str, Any], finals: list[Result], config: Study) -> dict[str, Any]:
+def _finals(row: dict[str, Any], finals: list[stored.Result], config: Study) -> dict[str, Any]:
     """What the final results of a trial's network add to its row."""
     tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
     test_acc = statistics.fmean(tested) if tested else None

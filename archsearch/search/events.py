@@ -76,11 +76,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """A trial is on the leaderboard.
-
-    Attributes:
-        board: the leaderboard.
-    """
+    """A trial is on the leaderboard."""
 
     key: str
     number: int

@@ -11,16 +11,8 @@ import optuna
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.executors.protocol import JobDone, JobFailed
 from archsearch.leaderboard.entry import Entry
+from archsearch.search import trials as stored
 from archsearch.search.events import FinalEnded, ReferenceEnded, Started
-from archsearch.search.trials import (
-    REFERENCE,
-    Attr,
-    Progress,
-    Result,
-    analyze_trial,
-    final_attr,
-    taken_hashes,
-)
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
@@ -39,7 +31,7 @@ class FinalTraining:
 
     job: Job
     analysis: Analysis
-    attr: Attr[Result | None]
+    attr: stored.Attr[stored.Result | None]
     entry: Entry | None = None
     history: list[Epoch] = field(default_factory=list)
 
@@ -49,13 +41,13 @@ class FinalTraining:
         epochs = self.job.recipe.epochs
         return Started(self.job.key, number, self.analysis, epochs, final_seed=seed)
 
-    def progress(self) -> Progress:
+    def progress(self) -> stored.Progress:
         """How far it is, for who looks in from outside."""
         return {"trial": self.entry.trial if self.entry else None, "epochs": len(self.history)}
 
-    def result(self, report: JobDone | JobFailed, run: Run) -> Result:
+    def result(self, report: JobDone | JobFailed, run: Run) -> stored.Result:
         """What is kept of it."""
-        result: Result = {
+        result: stored.Result = {
             "reason": report.reason if isinstance(report, JobFailed) else "",
             "epochs": len(self.history),
             "train_seconds": sum(epoch.train_seconds for epoch in self.history),
@@ -69,7 +61,7 @@ class FinalTraining:
             result["test_acc"] = report.test_acc if isinstance(report, JobDone) else None
         return result
 
-    def ended(self, result: Result) -> FinalEnded | ReferenceEnded:
+    def ended(self, result: stored.Result) -> FinalEnded | ReferenceEnded:
         """What to tell of its end."""
         key, reason = self.job.key, result["reason"]
         if self.entry is None:
@@ -80,26 +72,19 @@ class FinalTraining:
 def final_trainings(
     study: optuna.Study, config: Study, folder: StudyFolder, board: list[Entry]
 ) -> Iterator[FinalTraining]:
-    """Yield what is left to train once the trials are done.
-
-    Args:
-        study: the database.
-        config: the study file.
-        folder: where runs are kept.
-        board: the leaderboard.
-    """
+    """Yield what is left to train once the trials are done."""
     space = config.space
-    if isinstance(space, Neighbourhood) and REFERENCE.of(study) is None:
+    if isinstance(space, Neighbourhood) and stored.REFERENCE.of(study) is None:
         analysis = analyze(space.base)
-        if analysis.spec_hash not in taken_hashes(study):  # else it is a trial itself
+        if analysis.spec_hash not in stored.taken_hashes(study):  # else it is a trial itself
             job = search_job(config, analysis, "reference", folder.reference)
-            yield FinalTraining(job, analysis, REFERENCE)
+            yield FinalTraining(job, analysis, stored.REFERENCE)
     trials = study.get_trials(deepcopy=False)
     for entry in [entry for entry in board if entry.status == "trained"][: config.finalists]:
         for seed in range(config.seed, config.seed + config.final_seeds):
-            attr = final_attr(entry.spec_hash, seed)
+            attr = stored.final_attr(entry.spec_hash, seed)
             if attr.of(study) is None:
-                analysis = analyze_trial(trials[entry.trial], config)
+                analysis = stored.analyze_trial(trials[entry.trial], config)
                 at = final_folder(folder.trial(analysis.spec_hash), seed)
                 job = search_job(config, analysis, f"final-{entry.trial}-{seed}", at)
                 job = replace(job, recipe=config.final_recipe, seed=seed, final=True)

@@ -32,13 +32,7 @@ class Gain:
 
 
 def gain_of(study: optuna.Study, config: Study, entries: list[Entry]) -> Gain | None:
-    """What there is to tell so far; None where there is nothing.
-
-    Args:
-        study: the study's database.
-        config: the study.
-        entries: its leaderboard.
-    """
+    """What there is to tell so far; None where there is nothing."""
     if not isinstance(config.space, Neighbourhood):
         return None
     trained = [entry for entry in entries if entry.status == "trained"]

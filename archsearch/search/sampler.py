@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,10 +96,7 @@ class FeasibleSampler(BaseSampler):
         return self._distributions
 
     def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A setting whose network fits and is new.
 
@@ -141,9 +138,10 @@ class FeasibleSampler(BaseSampler):
             self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
             if time.monotonic() - started > _MAX_SECONDS:
                 break
+        told = ", ".join(f"{rule} {count:,}" for rule, count in counts.most_common())
         raise HopelessSpaceError(
-            f"{sum(counts.values()):,} proposals in a row held no new network within the limits "
-            f"({told(counts)}); widen the space or relax the limit that rejects most"
+            f"{counts.total():,} proposals in a row held no new network within the limits "
+            f"({told}); widen the space or relax the limit that rejects most"
         )
 
     def _near(
@@ -235,9 +233,3 @@ def proposal(study: optuna.Study, number: int, space: dict[str, BaseDistribution
     params = study.sampler.sample_relative(study, drawn, space)
     drawn.params, drawn.distributions = {name: params[name] for name in space}, dict(space)
     return drawn
-
-
-def told(counts: Mapping[str, int]) -> str:
-    """Rejections by rule, most first."""
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ", ".join(f"{rule} {count:,}" for rule, count in ordered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -101,11 +100,6 @@ def network_attrs(analysis: Analysis) -> dict[str, Any]:
         "macs": analysis.macs,
         SPEC_HASH.key: analysis.spec_hash,
     }
-
-
-def store_history(trial: Trial, history: Iterable[Epoch]) -> None:
-    """Store the epochs of a trial."""
-    HISTORY.store(trial, [epoch.model_dump() for epoch in history])
 
 
 def fixed_params(trial: FrozenTrial) -> dict[str, Any] | None:
