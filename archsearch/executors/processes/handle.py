@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
@@ -89,10 +89,8 @@ class WorkerProcess:
         return f"ended with status {code}"
 
     def _send(self, message: Job | DropJob) -> None:
-        try:
+        with suppress(OSError):  # it is dead, and will be found so
             self.pipe.send(message)
-        except OSError:
-            return  # it is dead, and will be found so
 
 
 @contextmanager

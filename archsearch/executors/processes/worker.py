@@ -26,11 +26,8 @@ _PR_SET_PDEATHSIG = 1
 def main(pipe: Connection, config: msg.WorkerConfig, threads: int, steps: msg.Counter) -> None:
     """Serve a driver until it is gone.
 
-    Args:
-        pipe: jobs and drops come in; `Ready`, reports, warnings go out.
-        config: what to train on, and where.
-        threads: of torch.
-        steps: counts optimizer steps and scored batches: the driver sees that this process lives.
+    Through the pipe jobs and drops come in; `Ready`, reports, warnings go out. `steps` counts
+    optimizer steps and scored batches: the driver sees that this process lives.
     """
     _die_with_driver()
     if not hasattr(signal, "pthread_sigmask"):  # Windows, where the driver could not block it

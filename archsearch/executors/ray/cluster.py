@@ -7,8 +7,6 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -89,17 +87,19 @@ def connect(address: str) -> Any:
 
     # It tells of dead workers in pages, on standard output; no option of its own stops that.
     ray._private.worker._worker_logs_enabled = False
-    with _our_signals():
-        try:
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            lines = str(error).strip().splitlines()
-            raise ArchsearchError(
-                f"--ray {address}: no cluster can be joined there "
-                f"({lines[0] if lines else type(error).__name__}); this machine must be one of its "
-                "nodes (ray start --address=HEAD:6379), and where the cluster has a token, "
-                "this account needs the same one, and RAY_AUTH_MODE=token"
-            ) from error
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, **quiet)
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise ArchsearchError(
+            f"--ray {address}: no cluster can be joined there "
+            f"({lines[0] if lines else type(error).__name__}); this machine must be one of its "
+            "nodes (ray start --address=HEAD:6379), and where the cluster has a token, "
+            "this account needs the same one, and RAY_AUTH_MODE=token"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray's would end the driver with nothing saved
     return ray
 
 
@@ -157,16 +157,6 @@ class HeadNode:
                 raise ArchsearchError(
                     f"the head of the cluster ({self.address}) is gone ({error}); {GO_ON}"
                 ) from error
-
-
-@contextmanager
-def _our_signals() -> Iterator[None]:
-    """Ray's handler of SIGTERM is taken back: it would end the driver with nothing saved."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def actor_class(cpus: float, gpus: float) -> Any:
