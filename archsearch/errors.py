@@ -43,9 +43,7 @@ class Problem(NamedTuple):
 def shown(value: object) -> str:
     """A value as an error message quotes it: on one line, cut where it is long."""
     text = repr(value)
-    if len(text) > MAX_VALUE_CHARS:
-        text = f"{text[: MAX_VALUE_CHARS - 3]}..."
-    return text
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 3]}..."
 
 
 def one_line(name: str) -> str:

@@ -95,11 +95,7 @@ def analyze(spec: Spec) -> Analysis:
 def _peak_bytes(trunk: Trunk, image: FeatureMap, held: int, *, kept: bool = False) -> int:
     """The most alive at once: an operation's input and output, and what branches hold back.
 
-    Args:
-        trunk: what runs.
-        image: its input.
-        held: bytes that others wait for.
-        kept: whether they wait for the input too, so that it is among `held`.
+    Others wait for `held` bytes; where the input is `kept` for them, it is among these.
     """
     peak = held + (0 if kept else map_bytes(image))
     for node in trunk:

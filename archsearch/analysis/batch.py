@@ -24,7 +24,8 @@ from typing import BinaryIO
 from archsearch.analysis.cached_totals import Screen
 from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.analysis.verdict_view import invalid_data, totals_data, verdict_data
-from archsearch.common.parse import MAX_BYTES, decoded, source_name, unreadable
+from archsearch.common.atomic_files import unreadable
+from archsearch.common.parse import MAX_BYTES, decoded, source_name
 from archsearch.errors import ArchsearchError
 
 LINES_A_TASK = 64
@@ -61,7 +62,7 @@ def lines_of(path: str) -> Iterator[Line]:
             file = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
             yield from _lines(file, path)
         except OSError as error:
-            yield source_name(path), unreadable(path, error)
+            yield source_name(path), unreadable(source_name(path), error)
 
 
 def _lines(file: BinaryIO, path: str) -> Iterator[Line]:
@@ -133,8 +134,7 @@ def judge_lines(
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
-    parent = parent_process()
-    if parent is not None:
+    if parent := parent_process():
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

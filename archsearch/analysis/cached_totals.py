@@ -44,6 +44,7 @@ _NAMED = re.compile(
 _DETACHED = re.compile(r'"layers"\s')
 _BLANK = " \t\r\n"
 _PLACEHOLDER = "name"
+_DECODER = json.JSONDecoder()
 _MARSHAL_VERSION = 2
 """Later ones write equal values in different ways."""
 
@@ -204,9 +205,6 @@ class Screen:
         found = _Known(measure(trunk, before, after), count, shape)
         _remember(self._layers, key, found)
         return found
-
-
-_DECODER = json.JSONDecoder()
 
 
 def _remember(memory: dict[K, V], key: K, value: V) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from archsearch.analysis.pixel_coverage import Seen, Sight, Sights
@@ -59,10 +58,6 @@ def groups_of(trunk: Trunk) -> Iterator[Group]:
 
 def _continues(first: Node | Join, node: Node) -> bool:
     return node.place == first.place and not isinstance(node.op, STARTS_GROUP)
-
-
-BYTES_PER_ACTIVATION = 4
-"""fp32."""
 
 
 class LayerRow(NamedTuple):
@@ -149,56 +144,50 @@ def rows_of(network: Network, sights: Sights | None) -> tuple[LayerRow, ...]:
     names = [block.name for block in network.spec.blocks] + ["output"]
     nodes = sights.nodes if sights else {}
     return tuple(
-        row
+        _row(name, group, nodes.get(id(group.first)), network.image.size)
         for name, section in zip(names, network.sections, strict=True)
-        for row in _Rows(name, network.image.size, nodes).of(section)
+        for group in _every_group(section)
     )
 
 
 def map_bytes(at: FeatureMap) -> int:
     """Bytes of a map, fp32, one image."""
-    return at.channels * at.cells * BYTES_PER_ACTIVATION
+    return at.channels * at.cells * 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A block's rows, one a group of operations."""
+def _every_group(trunk: Trunk) -> Iterator[Group]:
+    """The groups of a trunk, and before each join those of its branches."""
+    for group in groups_of(trunk):
+        if isinstance(group.first, Join):
+            for branch in group.first.branches:
+                yield from _every_group(branch)
+        yield group
 
-    block: str
-    image: Pair
-    sights: Mapping[int, Sight]
 
-    def of(self, trunk: Trunk) -> Iterator[LayerRow]:
-        for group in groups_of(trunk):
-            if isinstance(group.first, Join):
-                for branch in group.first.branches:
-                    yield from self.of(branch)
-            yield self._row(group)
-
-    def _row(self, group: Group) -> LayerRow:
-        first = group.first
-        window = first.op if isinstance(first, Node) else None
-        return LayerRow(
-            self.block,
-            first.place,
-            _label(first),
-            window if isinstance(window, ops.Conv2d | ops.Pool2d) else None,
-            first.before,
-            first.after,
-            group.params,
-            group.macs,
-            sight=self.sights.get(id(first)),
-            image=self.image,
-        )
+def _row(block: str, group: Group, sight: Sight | None, image: Pair) -> LayerRow:
+    first = group.first
+    op = first.op if isinstance(first, Node) else None
+    return LayerRow(
+        block,
+        first.place,
+        _label(first),
+        op if isinstance(op, ops.Conv2d | ops.Pool2d) else None,
+        first.before,
+        first.after,
+        group.params,
+        group.macs,
+        sight,
+        image,
+    )
 
 
 def _label(first: Node | Join) -> str:
-    if isinstance(first, Join):
-        return first.merge
-    match first.op:
-        case ops.Pool2d(kind=kind):
+    match first:
+        case Join():
+            return first.merge
+        case Node(op=ops.Pool2d(kind=kind)):
             return f"{kind}_pool"
-        case ops.GlobalAvgPool():
+        case Node(op=ops.GlobalAvgPool()):
             return "global_avg_pool"
         case _:
             return first.role

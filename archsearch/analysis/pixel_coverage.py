@@ -188,11 +188,8 @@ def _union(branches: list[_Fields]) -> _Fields:
 
 
 def _slide(op: ops.Conv2d | ops.Pool2d, after: FeatureMap, field: _Field) -> _Field:
-    rows, columns = _windows(op)
-    return _Field(
-        _slide_axis(field.rows, after.height.size, rows),
-        _slide_axis(field.columns, after.width.size, columns),
-    )
+    (rows, columns), (h, w) = _windows(op), after.size
+    return _Field(_slide_axis(field.rows, h, rows), _slide_axis(field.columns, w, columns))
 
 
 class _Window(NamedTuple):
@@ -209,10 +206,8 @@ def _windows(op: ops.Conv2d | ops.Pool2d) -> tuple[_Window, _Window]:
         dilation, padding = op.dilation, (op.padding[0][0], op.padding[1][0])
     else:
         dilation, padding = (1, 1), op.padding
-    height, width = (
-        _Window(op.kernel_size[axis], dilation[axis], op.stride[axis], padding[axis])
-        for axis in (0, 1)
-    )
+    axes = zip(op.kernel_size, dilation, op.stride, padding, strict=True)
+    height, width = (_Window(*axis) for axis in axes)
     return height, width
 
 
@@ -244,20 +239,14 @@ def _live_taps(masks: Masks, size: int, window: _Window) -> int:
 
 def _dead_weights(op: ops.Conv2d, after: FeatureMap, fields: _Fields) -> int:
     rows, columns = _windows(op)
-    live = [
-        (
-            _live_taps(field.rows, after.height.size, rows),
-            _live_taps(field.columns, after.width.size, columns),
-        )
-        for field in fields
-    ]
-    met = sum(_or_where(live, row).bit_count() for row in range(rows.taps))
+    h, w = after.size
+    live = [(_live_taps(f.rows, h, rows), _live_taps(f.columns, w, columns)) for f in fields]
+    met = sum(
+        reduce(or_, (across for along, across in live if along >> row & 1), 0).bit_count()
+        for row in range(rows.taps)
+    )
     dead_taps = rows.taps * columns.taps - met
     return dead_taps * op.out_channels * (op.in_channels // op.groups)
-
-
-def _or_where(pairs: list[tuple[int, int]], bit: int) -> int:
-    return reduce(or_, (columns for rows, columns in pairs if rows >> bit & 1), 0)
 
 
 def _measure(fields: _Fields) -> Seen:
@@ -279,8 +268,7 @@ def _measure_one(field: _Field) -> Seen:
     blind = len(field.rows) * len(field.columns) - sighted
     if not sighted:
         return Seen(blind, (0, 0), (0, 0))
-    clipped, skipped = (rows.clipped, columns.clipped), (rows.skipped, columns.skipped)
-    return Seen(blind, clipped, skipped)
+    return Seen(blind, (rows.clipped, columns.clipped), (rows.skipped, columns.skipped))
 
 
 class _Along(NamedTuple):
@@ -310,12 +298,11 @@ def _per_cell(along: list[Masks], across: list[Masks]) -> Iterator[int]:
 
 def _blind_cells(fields: _Fields) -> int:
     sighted = 0
-    width = len(fields[0].columns)
     columns = [sum(1 << j for j, mask in enumerate(field.columns) if mask) for field in fields]
     for cells in zip(*(field.rows for field in fields), strict=True):
         live = [cols for mask, cols in zip(cells, columns, strict=True) if mask]
         sighted += reduce(or_, live, 0).bit_count()
-    return len(fields[0].rows) * width - sighted
+    return len(fields[0].rows) * len(fields[0].columns) - sighted
 
 
 def _extent(mask: int) -> int:

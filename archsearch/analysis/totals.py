@@ -95,23 +95,19 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
             pooled = pooled or is_global_avg_pool(node)
     h, w = before.height, before.width
     gate = after.gate if before.gate is None else None
-    separable = _separable(trunk)
     return Segment(
         params,
         macs,
-        jump_h=after.height.jump // h.jump,
-        jump_w=after.width.jump // w.jump,
-        growth_h=(after.height.rf - h.rf) // h.jump,
-        growth_w=(after.width.rf - w.rf) // w.jump,
-        gate_h=(gate[0] - h.rf) // h.jump if gate else None,
-        gate_w=(gate[1] - w.rf) // w.jump if gate else None,
-        conv=conv,
-        dilated=dilated,
-        global_avg_pool=pooled,
-        depthwise_separable=separable.inside,
-        opens=separable.opens,
-        closes=separable.closes,
-        clear=separable.clear,
+        after.height.jump // h.jump,
+        after.width.jump // w.jump,
+        (after.height.rf - h.rf) // h.jump,
+        (after.width.rf - w.rf) // w.jump,
+        (gate[0] - h.rf) // h.jump if gate else None,
+        (gate[1] - w.rf) // w.jump if gate else None,
+        conv,
+        dilated,
+        pooled,
+        *_separable(trunk),
     )
 
 
@@ -164,20 +160,13 @@ def _dilated(op: ops.Conv2d) -> bool:
     return any(d > 1 and k > 1 for d, k in zip(op.dilation, op.kernel_size, strict=True))
 
 
-class _Separable(NamedTuple):
-    inside: bool
-    opens: bool
-    closes: bool
-    clear: bool
-
-
-def _separable(trunk: Trunk) -> _Separable:
-    """Two convolutions in a row, with nothing but norms, activations and dropout between."""
+def _separable(trunk: Trunk) -> tuple[bool, bool, bool, bool]:
+    """A segment's `depthwise_separable`, `opens`, `closes` and `clear`."""
     inside = opens = False
     closes: bool | None = None
     for node in trunk:
         if isinstance(node, Join):
-            inside = inside or any(_separable(branch).inside for branch in node.branches)
+            inside = inside or any(_separable(branch)[0] for branch in node.branches)
             opens, closes = False, closes or False
             continue
         op = node.op
@@ -188,4 +177,4 @@ def _separable(trunk: Trunk) -> _Separable:
             opens = op.groups == op.in_channels > 1 and max(op.kernel_size) > 1
         elif not isinstance(op, ops.BatchNorm | ops.GroupNorm | ops.Activation | ops.Dropout):
             opens, closes = False, closes or False
-    return _Separable(inside, opens, closes or False, clear=closes is None)
+    return inside, opens, closes or False, closes is None

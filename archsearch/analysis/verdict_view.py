@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from archsearch.analysis.analyze import Analysis
@@ -12,7 +12,7 @@ from archsearch.analysis.totals import Totals
 from archsearch.common.page import Grid, Line, Page
 from archsearch.errors import InputError, one_line
 from archsearch.spec.formatting import axes, axes_data, axes_text, receptive_field_step, shape_text
-from archsearch.spec.ops import Conv2d
+from archsearch.spec.ops import Conv2d, Pool2d
 
 
 def network_figures(analysis: Analysis) -> str:
@@ -78,7 +78,7 @@ def _row_data(row: LayerRow) -> dict[str, Any]:
         }
     if isinstance(window, Conv2d):
         data |= {"dilation": axes_data(window.dilation), "groups": window.groups}
-    after = row.after
+    after, seen = row.after, row.seen
     return data | {
         "in_shape": list(row.before.shape),
         "out_shape": list(after.shape),
@@ -91,14 +91,7 @@ def _row_data(row: LayerRow) -> dict[str, Any]:
         "effective_padding": [list(sides) for sides in row.effective_padding],
         "centre_offset": axes_data(row.centre_offset),
         "unproductive": row.unproductive,
-        **_seen_data(row),
-    }
-
-
-def _seen_data(row: LayerRow) -> dict[str, Any]:
-    """What is known pixel by pixel; null where the network is too large to follow."""
-    seen = row.seen
-    return {
+        # What is known pixel by pixel; null where the network is too large to follow.
         "receptive_field_clipped": axes_data(seen.clipped) if seen else None,
         "skipped_pixels": axes_data(seen.skipped) if seen else None,
         "blind_cells": seen.blind_cells if seen else None,
@@ -111,11 +104,10 @@ def verdict_page(verdict: Verdict, *, explain: bool = False) -> Page:
     analysis = verdict.analysis
     notes = [
         Line(
-            f"note: {warning.code}{f' at {warning.place}' if warning.place else ''}: "
-            f"{warning.message}",
+            f"note: {note.code}{f' at {note.place}' if note.place else ''}: {note.message}",
             "yellow",
         )
-        for warning in verdict.warnings
+        for note in verdict.warnings
     ]
     broken = [Line(f"{v.rule}: {v.message}", "red") for v in verdict.violations]
     ending = Line("accepted", "bold green") if verdict.accepted else Line("rejected", "bold red")
@@ -140,13 +132,12 @@ _LEFT = frozenset(
 
 
 def _layers(rows: Sequence[LayerRow], *, explain: bool) -> Grid:
-    lines = []
-    block = None
+    lines, block = [], None
     for row in rows:
         cells = [
             one_line(row.block) if row.block != block else "",
-            "  " * _depth(row.place) + row.op,
-            *_window_cells(row),
+            "  " * (row.place.count(".body.") + row.place.count(".branches.")) + row.op,
+            *_window_cells(row.window),
             f"{shape_text(row.before.shape)} -> {shape_text(row.after.shape)}",
             f"{row.params:,}",
             f"{row.macs:,}",
@@ -164,25 +155,16 @@ def _layers(rows: Sequence[LayerRow], *, explain: bool) -> Grid:
 
 def _totals(verdict: Verdict) -> Grid:
     analysis, limits = verdict.analysis, verdict.constraints
+    field = analysis.receptive_field
+    clipped = axes_text(analysis.clipped) if analysis.clipped else "not followed"
+    kib = analysis.peak_activation_bytes / 1024
     rows = [
         ("parameters", f"{analysis.params:,}", _room(analysis.params, limits.max_params)),
         ("MACs (one image)", f"{analysis.macs:,}", _room(analysis.macs, limits.max_macs)),
-        (
-            "receptive field",
-            axes_text(analysis.receptive_field),
-            _reach(min(analysis.receptive_field), limits.min_receptive_field),
-        ),
-        (
-            "  inside the image",
-            axes_text(analysis.clipped) if analysis.clipped else "not followed",
-            "the most that one cell sees",
-        ),
+        ("receptive field", axes_text(field), _reach(min(field), limits.min_receptive_field)),
+        ("  inside the image", clipped, "the most that one cell sees"),
         ("  with global pooling", axes_text(analysis.receptive_field_with_gap), ""),
-        (
-            "peak activations",
-            f"{analysis.peak_activation_bytes / 1024:,.0f} KiB",
-            "fp32, one image",
-        ),
+        ("peak activations", f"{kib:,.0f} KiB", "fp32, one image"),
     ]
     return Grid(rows, left=frozenset({0, 2}))
 
@@ -201,26 +183,11 @@ def _reach(actual: int, limit: int | None) -> str:
     return f"at least {limit}: " + (f"{room} to spare" if room >= 0 else f"{-room} short")
 
 
-def _window_cells(row: LayerRow) -> Iterator[str]:
-    window = row.window
+def _window_cells(window: Conv2d | Pool2d | None) -> list[str]:
     if window is None:
-        yield from [""] * 5
-        return
-    yield axes_text(window.kernel_size)
-    yield axes_text(window.stride)
-    if isinstance(window, Conv2d):
-        top, left = (
-            str(before) if before == after else f"{before}+{after}"
-            for before, after in window.padding
-        )
-        yield axes_text((top, left))
-        yield axes_text(window.dilation)
-        yield str(window.groups)
-    else:
-        yield axes_text(window.padding)
-        yield ""
-        yield ""
-
-
-def _depth(place: str) -> int:
-    return place.count(".body.") + place.count(".branches.")
+        return [""] * 5
+    cells = [axes_text(window.kernel_size), axes_text(window.stride)]
+    if not isinstance(window, Conv2d):
+        return [*cells, axes_text(window.padding), "", ""]
+    height, width = (str(a) if a == b else f"{a}+{b}" for a, b in window.padding)
+    return [*cells, axes_text((height, width)), axes_text(window.dilation), str(window.groups)]

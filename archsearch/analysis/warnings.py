@@ -34,7 +34,7 @@ def spec_warnings(
 ) -> Iterator[SpecWarning]:
     """All there is to know, in the order of the layers by kind."""
     yield from _misaligned(network.trunk)
-    yield from _single_cell(network)
+    yield from islice(_on_single_cells(network.trunk, None), 1)
     yield from _blind_cells(rows)
     yield from _dead_weights(rows)
     if sights:
@@ -60,24 +60,17 @@ def _misaligned(trunk: Trunk) -> Iterator[SpecWarning]:
         ends = [branch[-1].after if branch else node.before for branch in node.branches]
         centres = {(end.height.start, end.width.start) for end in ends}
         if len(centres) > 1 and node.before.cells > 1:
+            listed = ", ".join(f"{y:g},{x:g}" for y, x in sorted(centres))
             yield SpecWarning(
                 "misaligned-branches",
                 node.place,
-                f"the branches' cells are centred on different pixels ({_listed(centres)}): the "
+                f"the branches' cells are centred on different pixels ({listed}): the "
                 f"{node.merge} mixes neighbours; odd kernels and equal paddings align them",
             )
 
 
-def _listed(centres: set[tuple[float, float]]) -> str:
-    return ", ".join(f"{y:g},{x:g}" for y, x in sorted(centres))
-
-
-def _single_cell(network: Network) -> Iterator[SpecWarning]:
-    """A map that strides shrink to one cell while kernels larger than one still follow."""
-    yield from islice(_on_single_cells(network.trunk, None), 1)
-
-
 def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[SpecWarning]:
+    """A map that strides shrink to one cell while kernels larger than one still follow."""
     for node in trunk:
         if isinstance(node, Join):
             for branch in node.branches:
@@ -100,13 +93,12 @@ def _on_single_cells(trunk: Trunk, collapsed: Node | None) -> Iterator[SpecWarni
 def _blind_cells(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
     """Where they come to be: a layer that only hands its input's on is not told."""
     for row in rows:
-        if not row.sight or not row.window:
-            continue
-        if row.sight.after.blind_cells > row.sight.before.blind_cells:
+        sight = row.sight
+        if sight and row.window and sight.after.blind_cells > sight.before.blind_cells:
             yield SpecWarning(
                 "blind-cells",
                 row.place,
-                f"{row.sight.after.blind_cells:,} of {row.after.cells:,} cells see no image "
+                f"{sight.after.blind_cells:,} of {row.after.cells:,} cells see no image "
                 "pixel, only padding, and count all the same in pooling and norms; use less "
                 "padding here (a 1x1 kernel needs none)",
             )
@@ -160,16 +152,10 @@ def _unproductive(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
 
 
 def _off_centre(rows: Sequence[LayerRow]) -> Iterator[SpecWarning]:
-    maps = [
-        row
-        for row in rows
-        if row.after.gate is None and not row.after.flat and not _BRANCH.search(row.place)
-    ]
-    if not maps:
-        return
-    last = maps[-1]
-    offset = last.centre_offset
-    if any(abs(off) >= jump for off, jump in zip(offset, last.after.jump, strict=True)):
+    on_map = (row for row in reversed(rows) if row.after.gate is None and not row.after.flat)
+    last = next((row for row in on_map if not _BRANCH.search(row.place)), None)
+    offset = last.centre_offset if last else (0.0, 0.0)
+    if last and any(abs(off) >= at for off, at in zip(offset, last.after.jump, strict=True)):
         yield SpecWarning(
             "off-centre",
             last.place,

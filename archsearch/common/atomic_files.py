@@ -75,9 +75,7 @@ def _beside(path: Path) -> Iterator[Path]:
 def drop_temporaries(folder: Path, process: int | None = None) -> list[Path]:
     """Remove what writes that were cut short have left in a folder and below; what that was.
 
-    Args:
-        folder: where; nobody else may write there.
-        process: whose; None: anybody's.
+    Those of one `process`, or for None of any; nobody else may write in the folder.
 
     Raises:
         ArchsearchError: something cannot be removed.
@@ -108,6 +106,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def unreadable(path: Path, error: OSError) -> ArchsearchError:
+def unreadable(path: Path | str, error: OSError) -> ArchsearchError:
     """What to tell of a file that cannot be read."""
     return ArchsearchError(f"{path}: cannot be read: {error.strerror or error}")

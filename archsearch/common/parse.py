@@ -13,6 +13,7 @@ from typing import Any, TypeGuard, TypeVar, get_args
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
+from archsearch.common.atomic_files import unreadable
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
 
 MAX_BYTES = 1 << 19
@@ -58,13 +59,8 @@ def read_text(path: str) -> str:
             with Path(path).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(source_name(path), error) from error
     return decoded(data, source_name(path))
-
-
-def unreadable(path: str, error: OSError) -> ArchsearchError:
-    """What to tell of a failed read."""
-    return ArchsearchError(f"{source_name(path)}: cannot be read: {error.strerror or error}")
 
 
 def decoded(data: bytes, source: str) -> str:
@@ -153,10 +149,7 @@ def source_of(given: BaseModel | Given) -> str:
 def is_name(given: object, names: Iterable[str], what: str) -> TypeGuard[str]:
     """Whether a shipped record is given by its name, rather than as itself, data or a file.
 
-    Args:
-        given: by a user.
-        names: of the shipped ones.
-        what: they are (`recipe`).
+    `names` are the shipped ones', and `what` says what these are ("recipe").
 
     Raises:
         ArchsearchError: it is neither a name nor a file.
@@ -230,13 +223,9 @@ def _nearest(name: str, known: Sequence[str]) -> str | None:
 def _keys(model: type[BaseModel], op: object) -> list[str]:
     """The keys of the layer that `op` names, or of all records in `model` that are no layers."""
     models = list(_models(model, {}))
-    layer = [m for m in models if op and _literal(m, "op") == (op,)]
+    ops = {m: get_args(m.model_fields["op"].annotation) for m in models if "op" in m.model_fields}
+    layer = [m for m, names in ops.items() if names == (op,)]
     return [key for m in layer or models for key in m.model_fields if layer or key != "op"]
-
-
-def _literal(model: type[BaseModel], name: str) -> tuple[Any, ...]:
-    field = model.model_fields.get(name)
-    return get_args(field.annotation) if field else ()
 
 
 def _models(annotation: Any, seen: dict[Any, None]) -> Iterable[type[BaseModel]]:
@@ -277,7 +266,6 @@ def _place(loc: Sequence[int | str], raw: object, kind: str) -> str:
 def _problem(place: str, items: list[Any]) -> Problem:
     precise = [item for item in items if item["type"] not in _TYPE_ERRORS]
     told = precise or items
-    value = told[0]["input"]
     first = told[0]
     match first["type"]:
         case "missing":
@@ -295,7 +283,9 @@ def _problem(place: str, items: list[Any]) -> Problem:
         wants = [
             "[height, width]" if want == "a list" and len(wants) > 1 else want for want in wants
         ]
-    return Problem(place, first["type"], f"must be {' or '.join(wants)}, got {shown(value)}")
+    return Problem(
+        place, first["type"], f"must be {' or '.join(wants)}, got {shown(first['input'])}"
+    )
 
 
 def _wanted(item: Any) -> str:

@@ -10,7 +10,8 @@ from archsearch.analysis.layer_table import LayerRow
 from archsearch.diagnosis.apply_mend import layer_at
 from archsearch.diagnosis.findings import Edit, Finding
 from archsearch.diagnosis.paths import projections
-from archsearch.space.edits.apply import CONVOLUTIONS, strided_kernel
+from archsearch.space.edits.apply import strided_kernel
+from archsearch.spec import models as s
 from archsearch.spec import ops
 from archsearch.spec.formatting import axes_text, shape_text
 from archsearch.spec.network import Node
@@ -51,7 +52,7 @@ def skipped_cells(analysis: Analysis) -> Iterator[Finding]:
 
 def _reading_all(analysis: Analysis, node: Node, op: ops.Conv2d | ops.Pool2d) -> Edit | None:
     layer = layer_at(analysis.spec, node.place)
-    if not isinstance(layer, CONVOLUTIONS) or not isinstance(op, ops.Conv2d):
+    if not isinstance(layer, s.Convolution) or not isinstance(op, ops.Conv2d):
         return None
     if node.role not in ("conv", "depthwise"):
         return None
@@ -106,10 +107,11 @@ def padding_kernel(analysis: Analysis) -> Iterator[Finding]:
         inside = inside_share(op, row.before.size, row.after.size)
         if inside >= MOSTLY_PADDING:
             continue
+        span = shape_text(ops.spans(op.kernel_size, op.dilation))
         yield Finding(
             "padding-kernel",
             row.place,
-            f"a {shape_text(op.kernel_size)} kernel that spans {shape_text(ops.spans(op))} on a "
+            f"a {shape_text(op.kernel_size)} kernel that spans {span} on a "
             f"{shape_text(row.before.size)} map: {1 - inside:.0%} of its taps fall on padding",
             "one stride fewer before it, or a smaller dilation",
             _roomier(row, op, strided, analysis),

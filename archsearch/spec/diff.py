@@ -158,12 +158,4 @@ def _apart(first: s.Layer, second: s.Layer) -> float:
 
 
 def _value(value: object) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return shape_text(value)
-        case _:
-            return str(value)
+    return shape_text(value) if isinstance(value, tuple) else str(value).lower()

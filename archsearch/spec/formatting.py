@@ -9,6 +9,9 @@ from archsearch.spec.network import FeatureMap
 from archsearch.spec.ops import Conv2d, Pool2d, extent
 from archsearch.spec.receptive_field import Axis
 
+Figure = TypeVar("Figure", int, str)
+Number = TypeVar("Number", int, float)
+
 
 def shape_text(shape: Iterable[object]) -> str:
     """A map's shape.
@@ -17,9 +20,6 @@ def shape_text(shape: Iterable[object]) -> str:
     '64x16x16'
     """
     return "x".join(map(str, shape))
-
-
-Figure = TypeVar("Figure", int, str)
 
 
 def axes(pair: tuple[Figure, Figure]) -> Figure | str:
@@ -41,36 +41,21 @@ def receptive_field_step(
 ) -> str:
     """The step as it is written by hand: r + (k - 1) * j, with k the dilated kernel's extent.
 
-    Args:
-        window: what moved over the map; null where nothing did.
-        before: the map that it met.
-        after: the map that it left.
-        pools_all: a global pool, one window over all of the map.
+    Without a `window` nothing moved over the map, or (`pools_all`) one window over all of it did.
     """
-    axes = ((before.height, after.height), (before.width, after.width))
-    steps = [
-        _pooled_step(old, new) if pools_all else _step(window, axis, old, new)
-        for axis, (old, new) in enumerate(axes)
-    ]
-    return steps[0] if steps[0] == steps[1] else f"h: {steps[0]}; w: {steps[1]}"
 
+    def step(axis: int, old: Axis, new: Axis) -> str:
+        if window is None and not pools_all:
+            return f"{new.rf}"
+        kernel = old.size if window is None or pools_all else window.kernel_size[axis]
+        span, note = kernel, ""
+        if isinstance(window, Conv2d) and window.dilation[axis] > 1 and kernel > 1:
+            span = extent(kernel, window.dilation[axis])
+            note = f"  ({kernel}x dilated by {window.dilation[axis]} spans {span})"
+        return f"{old.rf} + ({span} - 1) * {old.jump} = {new.rf}{note}"
 
-def _pooled_step(before: Axis, after: Axis) -> str:
-    return f"{before.rf} + ({before.size} - 1) * {before.jump} = {after.rf}"
-
-
-def _step(window: Conv2d | Pool2d | None, axis: int, before: Axis, after: Axis) -> str:
-    if window is None:
-        return f"{after.rf}"
-    kernel = window.kernel_size[axis]
-    span, note = kernel, ""
-    if isinstance(window, Conv2d) and window.dilation[axis] > 1 and kernel > 1:
-        span = extent(kernel, window.dilation[axis])
-        note = f"  ({kernel}x dilated by {window.dilation[axis]} spans {span})"
-    return f"{before.rf} + ({span} - 1) * {before.jump} = {after.rf}{note}"
-
-
-Number = TypeVar("Number", int, float)
+    height, width = step(0, before.height, after.height), step(1, before.width, after.width)
+    return height if height == width else f"h: {height}; w: {width}"
 
 
 def axes_data(pair: tuple[Number, Number]) -> Number | list[Number]:

@@ -16,10 +16,7 @@ def spec_hash(network: Network) -> str:
 
     Names, blocks, and settings that change nothing are left out.
     """
-    content = {
-        "input": network.image.shape,
-        "layers": _canonical(network.trunk),
-    }
+    content = {"input": network.image.shape, "layers": _canonical(network.trunk)}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -33,9 +30,9 @@ def _canonical(trunk: Trunk) -> list[dict[str, Any]]:
                 out += branches[0]
             else:
                 if not node.split:  # neither sums nor lists need brackets
-                    parts = [part for branch in branches for part in _parts(branch, node.merge)]
-                    # ... and a sum has no order
-                    branches = _sorted(parts) if node.merge == "add" else parts
+                    branches = [part for branch in branches for part in _parts(branch, node.merge)]
+                    if node.merge == "add":  # ... and a sum has no order
+                        branches.sort(key=json.dumps, reverse=True)
                 out.append({"op": node.merge, "split": node.split, "branches": branches})
         elif not _changes_nothing(node):
             out.append(_canonical_op(node))
@@ -48,10 +45,6 @@ def _parts(branch: list[dict[str, Any]], merge: str) -> list[list[dict[str, Any]
         parts: list[list[dict[str, Any]]] = branch[0]["branches"]
         return parts
     return [branch]
-
-
-def _sorted(branches: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
-    return sorted(branches, key=json.dumps, reverse=True)
 
 
 def _changes_nothing(node: Node) -> bool:

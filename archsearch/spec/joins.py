@@ -26,20 +26,16 @@ def join_problems(place: str, merge: Merge, ends: Sequence[FeatureMap]) -> Itera
             got = " and ".join(map(str, values))
             message = f"the branches to {merge} must {must}, got {got}"
             yield Problem(place, f"join-{what}", message)
-    yield from _jump_problems(place, "height", [end.height for end in ends])
-    yield from _jump_problems(place, "width", [end.width for end in ends])
-
-
-def _jump_problems(place: str, name: str, axes: Sequence[Axis]) -> Iterator[Problem]:
-    jumps = {axis.jump for axis in axes}
-    # On a single cell the jump has no meaning, so a stride there cannot disagree.
-    if len(jumps) > 1 and axes[0].size > 1:
-        yield Problem(
-            place,
-            "join-jump",
-            f"the branches move {' and '.join(map(str, sorted(jumps)))} pixels a cell "
-            f"({name}) though their maps are equal; give them the same strides",
-        )
+    for axis, name in enumerate(("height", "width")):
+        jumps = {end.jump[axis] for end in ends}
+        # On a single cell the jump has no meaning, so a stride there cannot disagree.
+        if len(jumps) > 1 and ends[0].size[axis] > 1:
+            yield Problem(
+                place,
+                "join-jump",
+                f"the branches move {' and '.join(map(str, sorted(jumps)))} pixels a cell "
+                f"({name}) though their maps are equal; give them the same strides",
+            )
 
 
 def join_maps(merge: Merge, ends: Sequence[FeatureMap]) -> FeatureMap:

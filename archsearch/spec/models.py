@@ -89,6 +89,9 @@ class DepthwiseSeparable(_ConvFields):
     pointwise_padding: AmountPair = 0
 
 
+Convolution = Conv | DepthwiseSeparable
+
+
 class _PoolFields(Frozen):
     kernel_size: SizePair = 2
     stride: SizePair | None = None

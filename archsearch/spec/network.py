@@ -148,11 +148,8 @@ def walk(trunk: Trunk) -> Iterator[Node]:
 
 def covers_map(op: ops.Pool2d, before: FeatureMap, after: FeatureMap) -> bool:
     """Whether a pool is global: one window, over every cell of its map."""
-    reaches = all(
-        kernel - pad >= size
-        for kernel, pad, size in zip(op.kernel_size, op.padding, before.size, strict=True)
-    )
-    return after.cells == 1 and reaches
+    axes = zip(op.kernel_size, op.padding, before.size, strict=True)
+    return after.cells == 1 and all(kernel - pad >= size for kernel, pad, size in axes)
 
 
 def is_global_avg_pool(node: Node) -> bool:

@@ -135,19 +135,16 @@ def pair(value: int | Pair) -> Pair:
     return (value, value) if isinstance(value, int) else value
 
 
-def spans(op: Conv2d) -> Pair:
+def spans(kernel: Pair, dilation: Pair) -> Pair:
     """Pixels of its input that a kernel spans (height, width)."""
-    (k_h, k_w), (d_h, d_w) = op.kernel_size, op.dilation
-    return extent(k_h, d_h), extent(k_w, d_w)
+    return extent(kernel[0], dilation[0]), extent(kernel[1], dilation[1])
 
 
 def conv_padding(padding: str | int | Pair, kernel: Pair, dilation: Pair) -> tuple[Pair, Pair]:
     """A spec's padding ("same", "valid" or pixels) as ((top, bottom), (left, right))."""
     if padding == "same":
-        return (
-            same_padding(extent(kernel[0], dilation[0])),
-            same_padding(extent(kernel[1], dilation[1])),
-        )
+        height, width = spans(kernel, dilation)
+        return same_padding(height), same_padding(width)
     if isinstance(padding, str):
         return (0, 0), (0, 0)
     pad_h, pad_w = pair(padding)

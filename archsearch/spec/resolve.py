@@ -133,7 +133,7 @@ class _Resolver:
         self._want_map(layer.op, trail)
         channels = trail.at.channels
         self._convolve(layer, "depthwise", channels * layer.depth_multiplier, channels, trail)
-        self._norm(layer.mid_norm, layer.num_groups, "mid_norm", trail)
+        self.norm(layer.mid_norm, layer.num_groups, "mid_norm", trail)
         trail.activation(layer.mid_activation, "mid_activation")
         pad_h, pad_w = ops.pair(layer.pointwise_padding)
         padding = ((pad_h, pad_h), (pad_w, pad_w))
@@ -145,7 +145,7 @@ class _Resolver:
 
     def _convolve(
         self,
-        layer: s.Conv | s.DepthwiseSeparable,
+        layer: s.Convolution,
         role: str,
         out_channels: int,
         groups: int,
@@ -165,14 +165,15 @@ class _Resolver:
         self._append_conv(op, role, trail)
 
     def _append_conv(self, op: ops.Conv2d, role: str, trail: Trail) -> None:
-        after = self._slide(trail, ops.spans(op), op.stride, op.padding)
+        spans = ops.spans(op.kernel_size, op.dilation)
+        after = self._slide(trail, spans, op.stride, op.padding)
         trail.add(role, op, after._replace(channels=op.out_channels))
 
-    def _finish(self, layer: s.Conv | s.DepthwiseSeparable, trail: Trail) -> None:
+    def _finish(self, layer: s.Convolution, trail: Trail) -> None:
         """Norm and activation in the layer's order, then dropout."""
         if layer.order == "act_norm":
             trail.activation(layer.activation)
-        self._norm(layer.norm, layer.num_groups, "norm", trail)
+        self.norm(layer.norm, layer.num_groups, "norm", trail)
         if layer.order == "norm_act":
             trail.activation(layer.activation)
         trail.dropout(layer.dropout, layer.dropout_kind)
@@ -233,16 +234,7 @@ class _Resolver:
         squeezed = max(1, channels // layer.reduction)
         trail.add("squeeze_excite", ops.SqueezeExcite(channels, squeezed))
 
-    def norm(self, layer: s.Norm, trail: Trail) -> None:
-        self._norm(layer.kind, layer.num_groups, "norm", trail)
-
-    def activation(self, layer: s.Activation, trail: Trail) -> None:
-        trail.activation(layer.kind)
-
-    def dropout(self, layer: s.Dropout, trail: Trail) -> None:
-        trail.dropout(layer.p, layer.kind)
-
-    def _norm(self, kind: s.NormKind | None, num_groups: int, role: str, trail: Trail) -> None:
+    def norm(self, kind: s.NormKind | None, num_groups: int, role: str, trail: Trail) -> None:
         channels = trail.at.channels
         match kind:
             case "batch":
@@ -276,18 +268,15 @@ class _Resolver:
             side.at = end
         elif end.shape != at.shape:
             self._project(end, side)
-        branches = (body, tuple(side.nodes))
-        self._merge("residual", branches, [end, side.at], "add", trail)
+        branches = [(body, end), (tuple(side.nodes), side.at)]
+        self._merge("residual", branches, "add", trail)
         trail.activation(layer.activation)
 
     def _project(self, end: FeatureMap, side: Trail) -> None:
         """The automatic shortcut: a 1x1 conv with the body's stride, and a batch norm."""
         at = side.at
-        stride = (
-            max(1, end.height.jump // at.height.jump),
-            max(1, end.width.jump // at.width.jump),
-        )
-        op = ops.pointwise(at.channels, end.channels, stride, ((0, 0), (0, 0)), bias=False)
+        height, width = (max(1, new // old) for new, old in zip(end.jump, at.jump, strict=True))
+        op = ops.pointwise(at.channels, end.channels, (height, width), ((0, 0), (0, 0)), bias=False)
         self._append_conv(op, "shortcut", side)
         side.add("shortcut_norm", ops.BatchNorm(end.channels))
 
@@ -302,28 +291,26 @@ class _Resolver:
                     "change out_channels before them",
                 )
             start = start._replace(channels=max(1, start.channels // count))
-        resolved = [
+        branches = [
             self.layers(branch, f"{trail.place}.branches.{i}", start)
             for i, branch in enumerate(layer.branches)
         ]
-        branches = tuple(nodes for nodes, _ in resolved)
-        ends = [end for _, end in resolved]
-        self._merge("parallel", branches, ends, layer.merge, trail, split=layer.split)
+        self._merge("parallel", branches, layer.merge, trail, split=layer.split)
 
     def _merge(
         self,
         role: Literal["residual", "parallel"],
-        branches: tuple[Trunk, ...],
-        ends: list[FeatureMap],
+        branches: list[tuple[Trunk, FeatureMap]],
         merge: Literal["add", "concat"],
         trail: Trail,
         *,
         split: bool = False,
     ) -> None:
         """Sum or concatenate the branches' ends; what does not fit is a problem."""
+        trunks, ends = zip(*branches, strict=True)
         self.problems += join_problems(trail.place, merge, ends)
         after = join_maps(merge, ends)
-        trail.nodes.append(Join(trail.place, role, branches, merge, split, trail.at, after))
+        trail.nodes.append(Join(trail.place, role, trunks, merge, split, trail.at, after))
         trail.at = after
 
     # Maps
@@ -374,12 +361,12 @@ _RESOLVE: dict[type, Callable[..., None]] = {
     s.Residual: _Resolver.residual,
     s.Parallel: _Resolver.parallel,
     s.SqueezeExcite: _Resolver.squeeze_excite,
-    s.Norm: _Resolver.norm,
-    s.Activation: _Resolver.activation,
-    s.Dropout: _Resolver.dropout,
+    s.Norm: lambda self, layer, trail: self.norm(layer.kind, layer.num_groups, "norm", trail),
+    s.Activation: lambda _, layer, trail: trail.activation(layer.kind),
+    s.Dropout: lambda _, layer, trail: trail.dropout(layer.p, layer.kind),
     s.Flatten: _Resolver.flatten,
 }
 
 
-def _bias(layer: s.Conv | s.DepthwiseSeparable) -> bool:
+def _bias(layer: s.Convolution) -> bool:
     return layer.norm is None if layer.bias is None else layer.bias
