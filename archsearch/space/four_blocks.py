@@ -42,10 +42,8 @@ _Different = AfterValidator(_different)
 Value = int | str
 Knobs = Mapping[str, Value]
 """One setting: knob name (`block2.width`) to value."""
-
 LayerData = dict[str, Any]
 """A layer as a spec's JSON has it."""
-
 BOTTLENECK = 2
 """A bottleneck's inner width is the block's width over this."""
 
@@ -90,12 +88,9 @@ BLOCKS = tuple(name for name in Space.model_fields if name.startswith("block"))
 
 def knob_choices(space: Space) -> dict[str, tuple[Value, ...]]:
     """Every knob's choices, in order, by name."""
-    choices: dict[str, tuple[Value, ...]] = {}
-    for block in BLOCKS:
-        for knob in BlockSpace.model_fields:
-            choices[f"{block}.{knob}"] = tuple(getattr(getattr(space, block), knob))
-    choices["activation"] = tuple(space.activation)
-    return choices
+    blocks = ((block, getattr(space, block)) for block in BLOCKS)
+    choices = {f"{block}.{knob}": values for block, knobs in blocks for knob, values in knobs}
+    return {**choices, "activation": space.activation}
 
 
 def spec_of(knobs: Knobs, name: str) -> Spec:
@@ -117,7 +112,7 @@ def _layers(knobs: Knobs, block: str) -> list[LayerData]:
         return knobs[f"{block}.{name}"]
 
     activation = str(knobs["activation"])
-    entry = entry_layer(knob("entry"), knob("width"), knob("stride"), activation)
+    entry = conv_layer(knob("entry"), knob("width"), activation, stride=knob("stride"))
     body = body_layer(knob("body"), knob("width"), knob("dilation"), activation)
     return [entry, *[body] * knob("depth")]
 
@@ -126,35 +121,30 @@ HEAD: list[LayerData] = [{"op": "global_avg_pool"}, {"op": "linear", "out_featur
 """The output's layers."""
 
 
-def entry_layer(kind: str, width: int, stride: int, activation: str) -> LayerData:
-    """The first layer of a block."""
-    return _conv(kind, width, activation, stride=stride)
-
-
 def body_layer(kind: str, width: int, dilation: int, activation: str) -> LayerData:
-    """One of the layers after it; it keeps the map's shape."""
+    """One of the layers after a block's entry; it keeps the map's shape."""
     match kind:
         case "conv" | "depthwise_separable":
-            return _conv(kind, width, activation, dilation=dilation)
+            return conv_layer(kind, width, activation, dilation=dilation)
         case "bottleneck":
             inner = max(1, width // BOTTLENECK)
             inside = [
-                _conv("conv", inner, activation, kernel_size=1),
-                _conv("conv", inner, activation, dilation=dilation),
-                _conv("conv", width, activation, kernel_size=1),
+                conv_layer("conv", inner, activation, kernel_size=1),
+                conv_layer("conv", inner, activation, dilation=dilation),
+                conv_layer("conv", width, activation, kernel_size=1),
             ]
         case _:
             op = "depthwise_separable" if kind.endswith("depthwise_separable") else "conv"
-            inside = [_conv(op, width, activation, dilation=dilation)]
+            inside = [conv_layer(op, width, activation, dilation=dilation)]
             if kind.startswith("basic_block"):
-                inside.append(_conv(op, width, activation))
+                inside.append(conv_layer(op, width, activation))
     return {"op": "residual", "body": inside}
 
 
 _DEFAULTS = {"activation": "relu", "kernel_size": 3, "stride": 1, "dilation": 1}
 
 
-def _conv(op: str, width: int, activation: str, **fields: int) -> LayerData:
+def conv_layer(op: str, width: int, activation: str, **fields: int) -> LayerData:
     """Return a convolution's fields, without those that have a layer's defaults."""
     given = {"activation": activation, **fields}
     changed = {name: value for name, value in given.items() if value != _DEFAULTS[name]}

@@ -10,7 +10,6 @@ from archsearch.spec.models import Frozen, Spec
 
 MAX_EDITS = 6
 """Unless a study says otherwise."""
-
 MAX_KNOBS = 2_000
 """Of a spec that is searched around: every trial writes each of them to the database."""
 

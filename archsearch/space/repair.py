@@ -9,13 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from archsearch.analysis.analyze import analyze
-from archsearch.analysis.constraints import (
-    ActiveRules,
-    Constraints,
-    Violation,
-    active_rules,
-    violations,
-)
+from archsearch.analysis.constraints import ActiveRules, Constraints, active_rules, violations
 from archsearch.analysis.totals import Totals
 from archsearch.errors import HopelessSpaceError, InputError, one_line
 from archsearch.space.edits.knobs import apply, knobs_of
@@ -30,7 +24,6 @@ _KEPT = 12
 _MOST_LAYERS = 500_000
 """Looked at in all, which takes half a minute."""
 
-
 Edits = dict[str, Value]
 
 
@@ -42,12 +35,8 @@ def mend(
     """The fewest edits with which the spec breaks no limit; none where it breaks none.
 
     A beam search: of each number of edits, the settings nearest to the limits are gone on from.
-    Of several that keep them, the one whose size and reach change least.
-
-    Args:
-        space: a neighbourhood of the spec.
-        constraints: the limits.
-        sound: what a network should be besides; where none of the nearest is, that is let go.
+    Of several that keep them, the one whose size and reach change least. `sound` is what a network
+    should be besides; where none of the nearest is, that is let go.
 
     Raises:
         HopelessSpaceError: none were found within `max_edits`.
@@ -98,7 +87,9 @@ class _Search:
     totals: Totals
 
     def at(self, edits: Edits, totals: Totals) -> _At:
-        distance = sum(_excess(broken) for broken in violations(totals, self.rules))
+        # How far beyond each limit, as the logarithm of a factor; 1 for a trait that is not there.
+        broken = violations(totals, self.rules)
+        distance = sum(_factor(each.actual, each.limit) or 1.0 for each in broken)
         return _At(distance, _change(totals, self.totals), tuple(sorted(edits.items())), totals)
 
     def spec_of(self, at: _At) -> Spec:
@@ -124,13 +115,6 @@ def _totals(base: Spec, edits: Edits) -> Totals | None:
         return analyze(apply(base, edits, base.name)).totals
     except InputError:
         return None
-
-
-def _excess(broken: Violation) -> float:
-    """How far beyond a limit, as the logarithm of a factor; 1 for a trait that is not there."""
-    if isinstance(broken.limit, bool):
-        return 1.0
-    return _factor(broken.actual, broken.limit) or 1.0
 
 
 def _change(totals: Totals, base: Totals) -> float:

@@ -32,11 +32,7 @@ def trim_edits(
 ) -> dict[str, Value]:
     """Undo edits of a setting, chosen at random, until there are no more than allowed.
 
-    Args:
-        space: the neighbourhood.
-        knobs: a setting of it, of any number of edits.
-        rng: chooses which.
-        keep: edits that go last.
+    Those that `keep` has too go last.
     """
     edits = edits_of(space.base, knobs)
     names = [str(name) for name in rng.permutation(sorted(edits))]

@@ -151,13 +151,11 @@ def advice(accounting: Accounting) -> list[str]:
         figure = LIMIT_RULES[name].field
         if not share.fraction and figure in accounting.quantiles:
             least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
-            none = (
-                "no setting" if share.count is not None else f"none of {accounting.samples:,} drawn"
-            )
+            counted = share.count is not None
+            none = "no setting" if counted else f"none of {accounting.samples:,} drawn"
             told.append(
                 f"{none} keeps {name} {accounting.limits[name]:,}: "
-                f"{'the space reaches' if share.count is not None else 'they reach'} from "
-                f"{least:,} to {most:,}"
+                f"{'the space reaches' if counted else 'they reach'} from {least:,} to {most:,}"
             )
     if accounting.without:
         costliest = max(accounting.without, key=lambda name: accounting.without[name].fraction)

@@ -189,9 +189,8 @@ def _count(first: _Half, second: _Half, limits: Mapping[str, int]) -> int:
     macs, macs_at = _leaves(limits.get("max_macs"), first.macs)
     needed = limits.get("min_receptive_field", 0)
     # rf = 1 + growth: the second half's growth is in jumps after the first.
-    growth, growth_at = np.unique(
-        -((1 + first.growth - needed) // first.factor), return_inverse=True
-    )
+    lacking = -((1 + first.growth - needed) // first.factor)
+    growth, growth_at = np.unique(lacking, return_inverse=True)
     shape = (len(params) + 1, len(macs) + 1, len(growth) + 1, 4)
     if math.prod(shape) > MAX_CELLS:
         raise TooLargeError
@@ -206,9 +205,8 @@ def _count(first: _Half, second: _Half, limits: Mapping[str, int]) -> int:
     )
     histogram = np.bincount(cell, second.weight, math.prod(shape)).reshape(shape)
     within = histogram.cumsum(axis=0).cumsum(axis=1)[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
-    wanted = SEPARABLE * bool(limits.get("depthwise_separable")) + DILATED * bool(
-        limits.get("dilated")
-    )
+    wanted = SEPARABLE * bool(limits.get("depthwise_separable"))
+    wanted += DILATED * bool(limits.get("dilated"))
     missing = wanted & ~first.traits
     found = np.zeros(len(first), np.float64)
     for traits in range(4):

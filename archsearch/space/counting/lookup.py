@@ -17,16 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsearch.analysis.totals import Segment, measure
-from archsearch.space.four_blocks import (
-    BLOCKS,
-    HEAD,
-    BlockSpace,
-    LayerData,
-    Space,
-    body_layer,
-    entry_layer,
-    knob_choices,
-)
+from archsearch.space import four_blocks
+from archsearch.space.four_blocks import BLOCKS, BlockSpace, LayerData, Space, knob_choices
 from archsearch.spec.models import Input, Output
 from archsearch.spec.network import FeatureMap
 from archsearch.spec.receptive_field import Axis
@@ -107,7 +99,7 @@ def tabulate(space: Space) -> SpaceTable:
         block = getattr(space, name)
         blocks.append(_block(block, before, space.activation[0]))
         before = block.width
-    heads = [_measure(HEAD, width)[:2] for width in before]
+    heads = [_measure(four_blocks.HEAD, width)[:2] for width in before]
     return SpaceTable(image.height.size, tuple(blocks), np.array(heads, np.int64))
 
 
@@ -116,25 +108,20 @@ def _block(block: BlockSpace, before: tuple[int, ...], activation: str) -> Block
     entries = np.zeros((len(before), len(block.width), len(block.entry), 3), np.int64)
     separable = np.zeros(len(block.entry), np.bool_)
     for i, w, e in np.ndindex(*entries.shape[:3]):
-        run = _measure([entry_layer(block.entry[e], block.width[w], 1, activation)], before[i])
+        layer = four_blocks.conv_layer(block.entry[e], block.width[w], activation)
+        run = _measure([layer], before[i])
         entries[i, w, e] = run.params, run.macs, run.growth_h
         separable[e] = run.depthwise_separable
     bodies = np.zeros((len(block.width), len(block.body), len(block.dilation), 3), np.int64)
     flags = np.zeros((2, len(block.body), len(block.dilation)), np.bool_)
     for w, b, d in np.ndindex(*bodies.shape[:3]):
         width = block.width[w]
-        run = _measure([body_layer(block.body[b], width, block.dilation[d], activation)], width)
+        layer = four_blocks.body_layer(block.body[b], width, block.dilation[d], activation)
+        run = _measure([layer], width)
         bodies[w, b, d] = run.params, run.macs, run.growth_h
         flags[:, b, d] = run.depthwise_separable, run.dilated
-    return BlockTable(
-        entries,
-        bodies,
-        np.array(block.stride, np.int64),
-        np.array(block.depth, np.int64),
-        separable,
-        flags[0],
-        flags[1],
-    )
+    strides, depths = np.array(block.stride, np.int64), np.array(block.depth, np.int64)
+    return BlockTable(entries, bodies, strides, depths, separable, flags[0], flags[1])
 
 
 def _measure(layers: list[LayerData], channels: int) -> Segment:

@@ -7,14 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from archsearch.analysis.constraints import Constraints, active_rules
-from archsearch.space.counting.account import (
-    FIGURES,
-    Accounting,
-    Proportion,
-    account,
-    estimate_proportion,
-    sample_quantiles,
-)
+from archsearch.space.counting import account
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting
@@ -28,26 +21,23 @@ _MOST_LAYERS = 100_000
 
 def account_any(
     space: AnySpace, constraints: Constraints, *, start: Sequence[Knobs] = (), seed: int = 0
-) -> Accounting:
+) -> account.Accounting:
     """Return the size of a space and the share of it within the limits.
 
-    Args:
-        space: four blocks of choices, counted exactly, or the neighborhood of a spec, sampled.
-        constraints: the limits.
-        start: settings that samples of a neighborhood are drawn around.
-        seed: of the samples.
+    Four blocks of choices are counted exactly; a spec's neighborhood is sampled around `start`.
     """
     if isinstance(space, Neighbourhood):
         return _account_near(space, constraints, start, seed)
-    return account(space, constraints, seed=seed)
+    return account.account(space, constraints, seed=seed)
 
 
 def _account_near(
     space: Neighbourhood, constraints: Constraints, start: Sequence[Knobs], seed: int
-) -> Accounting:
+) -> account.Accounting:
     """Shares of what random proposals are, which no other draws would tell of."""
     rng = np.random.default_rng(seed)
-    samples = _samples(space)
+    layers = sum(1 for _ in resolve(space.base).nodes())
+    samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_LAYERS // layers))
     broken: list[set[str]] = []
     figures: list[tuple[int, int, int]] = []
     for _ in range(samples):
@@ -58,13 +48,15 @@ def _account_near(
             figures.append((totals.params, totals.macs, min(totals.receptive_field)))
     limits = {name: limit for name, limit, _ in active_rules(constraints)}
 
-    def share(kept: set[str]) -> Proportion:
+    def share(kept: set[str]) -> account.Proportion:
         """Of the draws that keep some limits, and are networks at all."""
-        return estimate_proportion(sum(not rules & (kept | {MISFIT}) for rules in broken), samples)
+        return account.estimate_proportion(
+            sum(not rules & (kept | {MISFIT}) for rules in broken), samples
+        )
 
     choices = knob_choices(space)
     settings = _settings(choices, space.max_edits)
-    return Accounting(
+    return account.Accounting(
         settings=settings,
         networks=settings,
         knobs=len(choices),
@@ -72,17 +64,13 @@ def _account_near(
         alone={name: share({name}) for name in limits},
         without={name: share(limits.keys() - {name}) for name in limits},
         feasible=share(set(limits)),
-        quantiles=dict(zip(FIGURES, map(sample_quantiles, np.array(figures).T), strict=False)),
+        quantiles=dict(
+            zip(account.FIGURES, map(account.sample_quantiles, np.array(figures).T), strict=False)
+        ),
         choices=(),
         choices_of="",
         samples=samples,
     )
-
-
-def _samples(space: Neighbourhood) -> int:
-    """As many as there is time for."""
-    layers = sum(1 for _ in resolve(space.base).nodes())
-    return min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _MOST_LAYERS // layers))
 
 
 def _settings(choices: dict[str, tuple[Value, ...]], most: int) -> int:

@@ -14,8 +14,6 @@ Layers = tuple[s.Layer, ...]
 Setting = Mapping[str, Value]
 Fields = dict[str, Value | float]
 """Of a layer, those that change."""
-CONVOLUTIONS = (s.Conv, s.DepthwiseSeparable)
-Convolution = s.Conv | s.DepthwiseSeparable
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +70,12 @@ def ends_branch(after: Sequence[s.Layer], *, branch: bool) -> bool:
     return branch and not any(isinstance(other, _COMPUTES) for other in after)
 
 
-def strided_kernel(layer: Convolution) -> int:
+def strided_kernel(layer: s.Convolution) -> int:
     """The smallest odd kernel, of 3 or more, that passes over no cell at the layer's stride."""
     return max(3, *(stride | 1 for stride in ops.pair(layer.stride)))
 
 
-_COMPUTES = (*CONVOLUTIONS, s.Linear, s.Residual, s.Parallel)
+_COMPUTES = s.Convolution | s.Linear | s.Residual | s.Parallel
 
 
 # Layer by layer
@@ -120,7 +118,7 @@ def _sizes(layer: s.Layer, place: str, changes: Changes) -> Fields:
 
 def _network_wide(layer: s.Layer, after: Layers, network: Setting, *, branch: bool) -> Fields:
     """What of a layer the network's own knobs change."""
-    inner = isinstance(layer, CONVOLUTIONS) and not ends_branch(after, branch=branch)
+    inner = isinstance(layer, s.Convolution) and not ends_branch(after, branch=branch)
     update: Fields = {}
     if kind := network.get("activation"):
         names = ["kind"] if isinstance(layer, s.Activation) else ["activation", "mid_activation"]
@@ -138,10 +136,10 @@ def _network_wide(layer: s.Layer, after: Layers, network: Setting, *, branch: bo
 def _changed(layer: s.Layer, setting: Setting) -> Layers:
     """What becomes of one layer: itself changed, repeated, with a pool after it, or nothing."""
     for kind, change in _CONVOLUTION_EDITS.items():
-        if kind in setting and isinstance(layer, CONVOLUTIONS):
+        if kind in setting and isinstance(layer, s.Convolution):
             layer = change(layer, setting[kind])
     pools: Layers = ()
-    if "downsampling" in setting and isinstance(layer, CONVOLUTIONS):
+    if "downsampling" in setting and isinstance(layer, s.Convolution):
         layer, pools = _downsampled(layer, str(setting["downsampling"]))
     layers: Layers = (layer,)
     if setting.get("residual") == "residual":
@@ -157,12 +155,12 @@ def _resting(layer: s.Layer) -> s.Layer:
     """The same layer so that it keeps its map's size: a copy that stands after it."""
     if isinstance(layer, s.Residual):
         return layer.model_copy(update={"body": tuple(map(_resting, layer.body))})
-    if isinstance(layer, CONVOLUTIONS):
+    if isinstance(layer, s.Convolution):
         return _padding(layer.model_copy(update={"stride": 1}), "same")
     return layer
 
 
-def _op(layer: Convolution, op: Value) -> Convolution:
+def _op(layer: s.Convolution, op: Value) -> s.Convolution:
     """As the other kind of convolution, as far as they have the same fields."""
     model = s.Conv if op == "conv" else s.DepthwiseSeparable
     fields = layer.model_dump(exclude_unset=True)
@@ -171,19 +169,19 @@ def _op(layer: Convolution, op: Value) -> Convolution:
     return model.model_construct(**{**kept, "op": op})
 
 
-def _set(field: str, **along: Value) -> Callable[[Convolution, Value], Convolution]:
+def _set(field: str, **along: Value) -> Callable[[s.Convolution, Value], s.Convolution]:
     """Return the edit that sets a field to what is chosen, and those `along` with it."""
     return lambda layer, value: layer.model_copy(update={field: value, **along})
 
 
-def _padding(layer: Convolution, _same: Value) -> Convolution:
+def _padding(layer: s.Convolution, _same: Value) -> s.Convolution:
     update: dict[str, Value] = {"padding": "same"}
     if isinstance(layer, s.DepthwiseSeparable):
         update["pointwise_padding"] = 0
     return layer.model_copy(update=update)
 
 
-def _downsampled(layer: Convolution, how: str) -> tuple[Convolution, Layers]:
+def _downsampled(layer: s.Convolution, how: str) -> tuple[s.Convolution, Layers]:
     stride = layer.stride if max(ops.pair(layer.stride)) > 1 else 2
     if how == "stride":
         layer = layer.model_copy(update={"stride": stride})
@@ -196,7 +194,7 @@ def _downsampled(layer: Convolution, how: str) -> tuple[Convolution, Layers]:
     return layer, (pool,) if how == "max_pool" else ()
 
 
-_CONVOLUTION_EDITS: dict[str, Callable[[Convolution, Value], Convolution]] = {
+_CONVOLUTION_EDITS: dict[str, Callable[[s.Convolution, Value], s.Convolution]] = {
     "op": _op,
     "kernel": _set("kernel_size", padding="same"),
     "dilation": _set("dilation", padding="same"),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from archsearch.errors import one_line
-from archsearch.space.edits.apply import CONVOLUTIONS, Changes, Setting, Value, apply_changes
+from archsearch.space.edits.apply import Changes, Setting, Value, apply_changes
 from archsearch.space.edits.layer_knobs import Choices, Knob, layer_knobs, sites
 from archsearch.space.edits.width_ties import Tie, around_layers, is_depthwise, ties
 from archsearch.spec import models as s
@@ -97,7 +97,7 @@ def _view(spec: s.Spec) -> _View:
         if isinstance(site.layer, s.Linear)
         else site.layer.out_channels
         for site in (*blocks, *output)
-        if isinstance(site.layer, (*CONVOLUTIONS, s.Linear))
+        if isinstance(site.layer, s.Convolution | s.Linear)
     }
     depthwise = frozenset(
         site.place
@@ -137,7 +137,7 @@ def _network_knobs(spec: s.Spec, layers: list[s.Layer]) -> Iterator[Knob]:
     percents: Choices = {percent: f"widths {percent} %" for percent in _PERCENT}
     yield Knob(NETWORK, "width", percents, 100)
     yield _as_is_or("activation", {kind: f"{kind} throughout" for kind in _ACTIVATIONS})
-    convs = [layer for layer in layers if isinstance(layer, CONVOLUTIONS)]
+    convs = [layer for layer in layers if isinstance(layer, s.Convolution)]
     if any(layer.norm is None for layer in convs):
         yield _as_is_or("norm", {"batch": "batch norm throughout"})
     if any(getattr(layer, "dropout", getattr(layer, "p", 0)) for layer in layers):

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from archsearch.space.edits.apply import (
-    CONVOLUTIONS,
-    Convolution,
-    Value,
-    ends_branch,
-    lacks,
-    strided_kernel,
-)
+from archsearch.space.edits.apply import Value, ends_branch, lacks, strided_kernel
 from archsearch.space.edits.width_ties import Around
 from archsearch.spec import models as s
 from archsearch.spec import ops
@@ -85,9 +78,7 @@ def sites(
 def layer_knobs(site: Site, around: Around | None) -> Iterator[Knob]:
     """A layer's knobs, but for its width, which others may share.
 
-    Args:
-        site: the layer.
-        around: the maps around it; None where it does nothing.
+    `around`: the maps before and after it; None where the layer does nothing.
     """
 
     def knob(kind: str, choices: Choices, as_is: Value) -> Knob:
@@ -95,22 +86,24 @@ def layer_knobs(site: Site, around: Around | None) -> Iterator[Knob]:
 
     layer = site.layer
     keeps_shape = around is not None and around.keeps_shape
-    again = isinstance(layer, CONVOLUTIONS) or (isinstance(layer, s.Residual) and keeps_shape)
+    again = isinstance(layer, s.Convolution) or (isinstance(layer, s.Residual) and keeps_shape)
     yield knob("depth", dict(enumerate(_TIMES if again else _TIMES[:2])), 1)
     if isinstance(layer, s.Residual) and not site.branch:
         yield knob("residual", {"residual": "residual", "plain": "no residual"}, "residual")
-    if isinstance(layer, CONVOLUTIONS):
+    if isinstance(layer, s.Convolution):
         for kind, (choices, as_is) in _convolution_choices(layer, site, keeps_shape).items():
             yield knob(kind, choices, as_is)
 
 
 def _convolution_choices(
-    layer: Convolution, site: Site, keeps_shape: bool
+    layer: s.Convolution, site: Site, keeps_shape: bool
 ) -> dict[str, tuple[Choices, Value]]:
     """By kind of edit, its choices and which of them the layer has."""
     # Of a 1x1 kernel, dilation and being separable change little; but another edit may widen it.
+    # Kernels are those under which the layer's stride passes over no cell.
+    kernels = tuple(size for size in (1, 3, 5) if size >= max(ops.pair(layer.stride)))
     found: dict[str, tuple[Choices, Value]] = {
-        "kernel": _numbers(layer.kernel_size, _kernels(layer), lambda k: shape_text(ops.pair(k))),
+        "kernel": _numbers(layer.kernel_size, kernels, lambda k: shape_text(ops.pair(k))),
         "dilation": _numbers(
             layer.dilation, (1, 2), lambda d: f"dilation {axes_text(ops.pair(d))}"
         ),
@@ -144,12 +137,7 @@ def _numbers(
     return {value: words(value) for value in sorted({height, *usual})}, height
 
 
-def _kernels(layer: Convolution) -> tuple[int, ...]:
-    """Those under which the layer's stride passes over no cell."""
-    return tuple(size for size in (1, 3, 5) if size >= max(ops.pair(layer.stride)))
-
-
-def _other_padding(layer: Convolution) -> str | None:
+def _other_padding(layer: s.Convolution) -> str | None:
     """The padding in words where it is another than "same"."""
     kernel, dilation = ops.pair(layer.kernel_size), ops.pair(layer.dilation)
     same = ops.conv_padding("same", kernel, dilation)
@@ -160,7 +148,7 @@ def _other_padding(layer: Convolution) -> str | None:
     return told if pointwise == (0, 0) else f"{told}, pointwise {axes_text(ops.pair(pointwise))}"
 
 
-def _downsampling(layer: Convolution) -> tuple[Choices, Value]:
+def _downsampling(layer: s.Convolution) -> tuple[Choices, Value]:
     kernel = shape_text(ops.pair(layer.kernel_size))
     strided = max(ops.pair(layer.stride)) > 1
     stride: s.SizePair = layer.stride if strided else 2

@@ -29,11 +29,7 @@ class Tie:
     multiples: tuple[int, ...]
 
     def step(self, widths: Mapping[str, int]) -> int:
-        """What must divide the first one's width, so that all others scale to whole multiples.
-
-        Args:
-            widths: by place, as they are.
-        """
+        """What must divide the first one's width, so that all `widths` scale to whole multiples."""
         first = widths[self.places[0]]
         needed = zip(self.places, self.multiples, strict=True)
         return math.lcm(*(n * first // math.gcd(n * first, widths[place]) for place, n in needed))
@@ -130,7 +126,7 @@ class _Finder:
             case _:
                 return at
 
-    def _conv(self, layer: s.Conv | s.DepthwiseSeparable, place: str, at: Parts) -> Parts:
+    def _conv(self, layer: s.Convolution, place: str, at: Parts) -> Parts:
         after = self._new(place)
         if layer.norm == "group":
             self._divide(after, layer.num_groups)
