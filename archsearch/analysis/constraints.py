@@ -115,7 +115,7 @@ def verdict_on(text: str, source: str, constraints: Constraints) -> Verdict:
         return judge(analyze(from_json(Spec, text, source)), constraints)
 
 
-class Rule(NamedTuple):
+class LimitRule(NamedTuple):
     """How a limit is held against the field of `Totals` that it is about.
 
     Attributes:
@@ -131,7 +131,7 @@ class Rule(NamedTuple):
     message: Callable[[int, int], str]
 
 
-ActiveRules = Sequence[tuple[str, int, Rule]]
+ActiveRules = Sequence[tuple[str, int, LimitRule]]
 
 
 def active_rules(constraints: Constraints) -> ActiveRules:
@@ -155,17 +155,17 @@ def violations(totals: Totals, rules: ActiveRules) -> list[Violation]:
 
 def _rule(
     field: str, breaks: Callable[[Any, Any], Any], message: Callable[[int, int], str]
-) -> Rule:
-    return Rule(field, operator.attrgetter(field), breaks, message)
+) -> LimitRule:
+    return LimitRule(field, operator.attrgetter(field), breaks, message)
 
 
-LIMIT_RULES: dict[str, Rule] = {
+LIMIT_RULES: dict[str, LimitRule] = {
     "max_params": _rule(
         "params",
         operator.gt,
         lambda n, limit: f"{n:,} parameters, {n - limit:,} over the limit of {limit:,}",
     ),
-    "min_receptive_field": Rule(
+    "min_receptive_field": LimitRule(
         "receptive_field",
         lambda totals: min(totals.receptive_field),
         operator.lt,

@@ -56,7 +56,7 @@ def train(
     from archsearch.training.progress import train_progress
     from archsearch.training.recipe import Recipe
     from archsearch.training.recipe_files import load_recipe
-    from archsearch.training.train import job_of, train_job
+    from archsearch.training.train import job_of, train_and_test
     from archsearch.training.trainer import Trainer
 
     how = load_recipe(recipe) if recipe else Recipe()
@@ -79,7 +79,7 @@ def train(
                 done = epoch.epoch
                 show(epoch)
 
-            trained = train_job(trainer, job, on_epoch, note)
+            trained = train_and_test(trainer, job, on_epoch, note)
     except KeyboardInterrupt:
         sys.stderr.write(
             f"interrupted after {done} epochs, saved in {job.folder}; "

@@ -15,7 +15,7 @@ from archsearch.common.parse import Given, source_of
 from archsearch.diagnosis import layer_order, output_head, recipes, windows
 from archsearch.diagnosis.findings import Finding
 from archsearch.diagnosis.rules import LEVELS, RULES, Level
-from archsearch.diagnosis.training_log import Logged, history_findings, read_history
+from archsearch.diagnosis.training_log import Logged, history_findings, read_training_log
 from archsearch.errors import named_as
 from archsearch.spec.load import load_spec
 from archsearch.spec.models import Spec
@@ -116,7 +116,7 @@ def diagnose(
     if history is None:
         log: tuple[Logged, ...] = ()
     elif isinstance(history, str | PathLike):
-        log = read_history(Path(history))
+        log = read_training_log(Path(history))
     else:
         log = tuple(Logged.of(epoch) for epoch in history)
     with named_as(source_of(spec)):

@@ -50,7 +50,7 @@ class Logged(NamedTuple):
         return cls(epoch.epoch, epoch.train_acc, epoch.val_acc, epoch.train_loss, epoch.lr)
 
 
-def read_history(path: Path) -> tuple[Logged, ...]:
+def read_training_log(path: Path) -> tuple[Logged, ...]:
     """A training log: archsearch's history.csv, or any CSV with such columns.
 
     `epoch`; `train_acc`; `val_acc` or `test_acc`; `train_loss`; `lr`: those that are there.

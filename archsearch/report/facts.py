@@ -16,7 +16,7 @@ from archsearch.common.parse import M, from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line, shown
 from archsearch.leaderboard.entry import Entry
 from archsearch.leaderboard.reader import DTYPES, entries, read_board
-from archsearch.report.records import MAX_TRIALS, PublicSolution, Rejection
+from archsearch.report.records import MAX_TRIALS, PublicSolution, RejectionRow
 from archsearch.spec.models import Spec
 from archsearch.study.config import Study, load_study
 from archsearch.study.folder import StudyFolder
@@ -91,7 +91,7 @@ class Facts:
     folder: Path
     study: Study
     rows: tuple[Entry, ...]
-    rejections: tuple[Rejection, ...] | Absent
+    rejections: tuple[RejectionRow, ...] | Absent
     curves: Mapping[str, tuple[Epoch, ...]]
     finalists: tuple[Finalist, ...]
     public: tuple[PublicSolution, ...]
@@ -133,7 +133,7 @@ def read_facts(path: Path) -> Facts:
         rows=rows,
         rejections=_part(
             folder.rejections,
-            lambda file: read_rows(Rejection, file),
+            lambda file: read_rows(RejectionRow, file),
             "the search writes it; a search that rejected nothing has none",
         ),
         curves={spec_hash: curve for spec_hash, curve in curves.items() if curve},

@@ -8,7 +8,7 @@ MAX_TRIALS = 5_000
 """Rows of a leaderboard, which are held against one another."""
 
 
-class Rejection(Cells):
+class RejectionRow(Cells):
     """A row of `rejections.csv`: a proposal that cost no trial."""
 
     trial: Amount

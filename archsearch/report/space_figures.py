@@ -12,7 +12,7 @@ from archsearch.report.charts import Chart, Figure, axis, bars, layout, limit_li
 from archsearch.report.facts import Facts
 from archsearch.report.importance import Importance
 from archsearch.report.phrases import and_list, mark, plural
-from archsearch.report.records import Rejection
+from archsearch.report.records import RejectionRow
 
 MAX_BARS = 200
 MAX_KNOBS = 15
@@ -83,7 +83,7 @@ def knob_shares(found: Importance) -> Chart:
     )
 
 
-def rejections_by_rule(rejections: Sequence[Rejection]) -> Chart:
+def rejections_by_rule(rejections: Sequence[RejectionRow]) -> Chart:
     """How often each limit was broken."""
     counts = Counter(rule for row in rejections for rule in row.rules.split()[:20])
     shown = {rule: float(count) for rule, count in counts.most_common(MAX_KNOBS)}
@@ -102,7 +102,7 @@ def rejections_by_rule(rejections: Sequence[Rejection]) -> Chart:
     )
 
 
-def rejections_by_trial(rejections: Sequence[Rejection]) -> Chart:
+def rejections_by_trial(rejections: Sequence[RejectionRow]) -> Chart:
     """How many proposals were rejected before each trial, in the order of the search."""
     last = max((row.trial for row in rejections), default=0)
     width = math.ceil((last + 1) / MAX_BARS)

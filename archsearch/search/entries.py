@@ -82,7 +82,7 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
     return row, score(config.objective, target, epochs, analysis.params)
 
 
-def _finals(row: dict[str, Any], finals: list[stored.Result], config: Study) -> dict[str, Any]:
+def _finals(row: dict[str, Any], finals: list[stored.FinalResult], config: Study) -> dict[str, Any]:
     """What the final results of a trial's network add to its row."""
     tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
     test_acc = statistics.fmean(tested) if tested else None

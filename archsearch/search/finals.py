@@ -31,7 +31,7 @@ class FinalTraining:
 
     job: Job
     analysis: Analysis
-    attr: stored.Attr[stored.Result | None]
+    attr: stored.Attr[stored.FinalResult | None]
     entry: Entry | None = None
     history: list[Epoch] = field(default_factory=list)
 
@@ -45,9 +45,9 @@ class FinalTraining:
         """How far it is, for who looks in from outside."""
         return {"trial": self.entry.trial if self.entry else None, "epochs": len(self.history)}
 
-    def result(self, report: JobDone | JobFailed, run: Run) -> stored.Result:
+    def result(self, report: JobDone | JobFailed, run: Run) -> stored.FinalResult:
         """What is kept of it."""
-        result: stored.Result = {
+        result: stored.FinalResult = {
             "reason": report.reason if isinstance(report, JobFailed) else "",
             "epochs": len(self.history),
             "train_seconds": sum(epoch.train_seconds for epoch in self.history),
@@ -61,7 +61,7 @@ class FinalTraining:
             result["test_acc"] = report.test_acc if isinstance(report, JobDone) else None
         return result
 
-    def ended(self, result: stored.Result) -> FinalEnded | ReferenceEnded:
+    def ended(self, result: stored.FinalResult) -> FinalEnded | ReferenceEnded:
         """What to tell of its end."""
         key, reason = self.job.key, result["reason"]
         if self.entry is None:

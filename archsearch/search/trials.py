@@ -42,7 +42,7 @@ class Progress(TypedDict):
     epochs: int
 
 
-class Result(TypedDict, total=False):
+class FinalResult(TypedDict, total=False):
     """How a training after the trials went."""
 
     reason: str
@@ -71,20 +71,20 @@ ASKED = Attr[dict[str, int]]("asked", {})
 """How many `trials` were asked for, and how many are trained `at_a_time`."""
 UNDER_WAY = Attr[dict[str, Progress]]("closing", {})
 """The trainings after the trials, by the key of their job."""
-REFERENCE = Attr[Result | None]("reference", None)
+REFERENCE = Attr[FinalResult | None]("reference", None)
 """The result of the spec that the search started from."""
 _FINAL = "final:"
 """How the keys of final results begin."""
 
 
-def final_attr(spec_hash: str, seed: int) -> Attr[Result | None]:
+def final_attr(spec_hash: str, seed: int) -> Attr[FinalResult | None]:
     """Return the attribute of a finalist's result."""
     return Attr(f"{_FINAL}{spec_hash}:{seed}", None)
 
 
-def final_results(study: optuna.Study) -> dict[str, list[Result]]:
+def final_results(study: optuna.Study) -> dict[str, list[FinalResult]]:
     """Return the finalists' results by network, in the order in which they were stored."""
-    found: dict[str, list[Result]] = {}
+    found: dict[str, list[FinalResult]] = {}
     for key, result in study.user_attrs.items():
         if key.startswith(_FINAL):
             found.setdefault(key.split(":")[1], []).append(result)

@@ -14,7 +14,7 @@ SIDE = 32
 """Height and width of each image, in pixels."""
 
 
-class Facts(NamedTuple):
+class DatasetFacts(NamedTuple):
     """How many images a data set has, and whether they are drawn by a program."""
 
     train: int
@@ -27,7 +27,7 @@ class Facts(NamedTuple):
         return self.train // HOLDOUT_SHARE
 
 
-DATASETS: Mapping[DatasetName, Facts] = {
-    "cifar10": Facts(train=50_000, test=10_000, generated=False),
-    "shapes": Facts(train=5_000, test=1_000, generated=True),
+DATASETS: Mapping[DatasetName, DatasetFacts] = {
+    "cifar10": DatasetFacts(train=50_000, test=10_000, generated=False),
+    "shapes": DatasetFacts(train=5_000, test=1_000, generated=True),
 }

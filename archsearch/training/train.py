@@ -121,7 +121,7 @@ def train(
         trainer = Trainer.open(data, Path(data_dir) if data_dir else None, device, precision)
         trainer.check(analysis.network)
     job = job_of(analysis, how, seed, full=full, folder=Path(folder) if folder else None)
-    return train_job(trainer, job, on_epoch, on_note)
+    return train_and_test(trainer, job, on_epoch, on_note)
 
 
 def job_of(
@@ -140,7 +140,7 @@ def job_of(
     )
 
 
-def train_job(
+def train_and_test(
     trainer: Trainer,
     job: Job,
     on_epoch: Callable[[Epoch], None],

@@ -10,7 +10,7 @@ import torch
 
 from archsearch.diagnosis.recipes import step_sum
 from archsearch.diagnosis.rules import RULES
-from archsearch.diagnosis.training_log import Logged, history_findings, read_history
+from archsearch.diagnosis.training_log import Logged, history_findings, read_training_log
 from archsearch.errors import ArchsearchError, InputError
 from archsearch.training.recipe import Recipe, learning_rate
 from tests.conftest import ROOT
@@ -71,7 +71,7 @@ def test_logs_are_read_with_shares_or_percentages(tmp_path: Path) -> None:
     share, percent = tmp_path / "a.csv", tmp_path / "b.csv"
     share.write_text("epoch,train_acc,val_acc,lr\n1,0.2,0.25,0.1\n2,0.4,0.45,0.01\n")
     percent.write_text("epoch,train_acc,test_acc,lr\n1,20,25,0.1\n2,40,45,0.01\n")
-    one, two = read_history(share), read_history(percent)
+    one, two = read_training_log(share), read_training_log(percent)
     assert [each.scored_acc for each in one] == pytest.approx([0.25, 0.45])
     assert [each.scored_acc for each in two] == pytest.approx([0.25, 0.45])
     assert [each.lr for each in two] == [0.1, 0.01]
@@ -86,16 +86,16 @@ def test_accuracies_as_a_graphics_card_writes_them_are_counted_too() -> None:
 def test_epochs_are_those_of_the_log(tmp_path: Path) -> None:
     path = tmp_path / "late.csv"
     path.write_text("epoch,val_acc\n71,85.2%\n72,inf\n")
-    found = read_history(path)
+    found = read_training_log(path)
     assert [each.epoch for each in found] == [71, 72]
     assert found[0].scored_acc == pytest.approx(0.852)
 
 
 def test_archsearchs_own_histories_are_read() -> None:
     for path in (ROOT / "studies" / "seeds").glob("*/seed-0/history.csv"):
-        assert len(read_history(path)) > 10
+        assert len(read_training_log(path)) > 10
     for path in (ROOT / "studies").glob("*/trials/*/final-0/history.csv"):
-        assert list(history_findings(read_history(path), 10)) is not None
+        assert list(history_findings(read_training_log(path), 10)) is not None
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_what_is_no_log_is_refused(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "log.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=why):
-        read_history(path)
+        read_training_log(path)
 
 
 def test_a_missing_log_is_told(tmp_path: Path) -> None:
     with pytest.raises(ArchsearchError, match="cannot be read"):
-        read_history(tmp_path / "none.csv")
+        read_training_log(tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize("kind", ["triangular", "cosine", "constant", "one_cycle"])

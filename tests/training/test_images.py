@@ -15,7 +15,7 @@ from PIL import Image
 
 from archsearch.errors import DataError
 from archsearch.training import images
-from archsearch.training.datasets import Facts
+from archsearch.training.datasets import DatasetFacts
 from archsearch.training.images import Dataset, Images, holdout, load
 
 CLASSES = [f"class{i}" for i in range(10)]
@@ -24,7 +24,7 @@ CLASSES = [f"class{i}" for i in range(10)]
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image folder in CIFAR-10's shape, a thousandth of its size."""
-    monkeypatch.setattr(images, "DATASETS", {"cifar10": Facts(50, 10, generated=False)})
+    monkeypatch.setattr(images, "DATASETS", {"cifar10": DatasetFacts(50, 10, generated=False)})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for split, count in (("train", 5), ("test", 1)):
