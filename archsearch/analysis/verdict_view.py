@@ -1,4 +1,4 @@
-"""Verdicts as pages."""
+"""Verdicts as pages and as the objects that `--format json` prints."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from archsearch.common.parse import Given
 from archsearch.errors import HopelessSpaceError
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
-from archsearch.search.trials import fixed_params, taken_hashes
+from archsearch.search.trials import SPEC_HASH, fixed_params, taken_hashes
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting, trim_edits
@@ -218,7 +218,7 @@ def suggest_spec(trial: BaseTrial, space: AnySpace) -> Spec:
             value: Any = trial.suggest_categorical(name, choices.choices)
             knobs[name] = value
     spec = spec_of(space, complete(space, knobs), f"trial-{trial.number}")
-    trial.set_user_attr("spec_hash", analyze(spec).spec_hash)
+    trial.set_user_attr(SPEC_HASH.key, analyze(spec).spec_hash)
     return spec
 
 
