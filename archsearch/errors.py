@@ -1,4 +1,4 @@
-"""What can go wrong, said so that it can be mended.
+"""The exceptions, each with a message that says what is wrong and how to fix it.
 
 ArchsearchError           one message; the command line prints it and exits with 2
 ├── InputError            what a user wrote is wrong: every problem in it, at once

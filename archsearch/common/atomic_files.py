@@ -1,4 +1,4 @@
-"""Writing so that a crash, a full disk or a second process loses nothing."""
+"""Write files so that a crash, a full disk or a second process loses nothing."""
 
 from __future__ import annotations
 

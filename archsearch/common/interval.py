@@ -1,4 +1,4 @@
-"""How sure a share is that was counted on few images."""
+"""The Wilson interval of a share that was counted on few images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine gives to this process."""
+"""What this machine gives to this process: cores, threads, memory, load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finding's mend, carried out and told."""
+"""Apply the fix that a finding suggests, and describe it in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a diagnosis is made of: findings, with their evidence and what would mend them."""
+"""A finding: its rule, its place, its evidence and the fix that it suggests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mended spec and recipe: the fewest edits after which no rule has more to mend."""
+"""Fix a spec and a recipe with the fewest edits after which no rule suggests another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line between the search, which decides, and whatever trains: jobs down, reports up."""
+"""The interface between the search, which decides, and the executors, which train."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether figures of several studies can be held against one another."""
+"""What keeps the figures of several studies from being compared."""
 
 from __future__ import annotations
 

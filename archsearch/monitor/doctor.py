@@ -1,4 +1,4 @@
-"""Checks of a study folder, and what mends it: the study's database is the truth."""
+"""Check a study folder, and repair it from the study's database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The driver: asks for proposals, has them trained, prunes, tells, records. It owns the study."""
+"""The driver: ask for proposals, have them trained, prune, tell, record. It owns the study."""
 
 from __future__ import annotations
 

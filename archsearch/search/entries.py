@@ -1,4 +1,4 @@
-"""The leaderboard, as the study's database has it."""
+"""The rows of the leaderboard, computed from the study's database."""
 
 from __future__ import annotations
 

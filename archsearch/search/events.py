@@ -1,4 +1,4 @@
-"""What a search tells while it runs; `progress` draws it."""
+"""The events that a search reports while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search trains after its trials: the spec that it began with, and the best in full."""
+"""What is trained after the trials: the spec that the search began with, and the finalists."""
 
 from __future__ import annotations
 

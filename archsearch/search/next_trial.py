@@ -1,4 +1,4 @@
-"""The driver's next trial: made in the study's database, with what its network is."""
+"""Create the next trial in the study's database, with its network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study's CSVs while it is searched: the leaderboard, and every proposal that cost no trial."""
+"""Write a study's CSVs while it is searched: the leaderboard and the rejections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training run, as it is asked for."""
+"""The description of one training run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records that a training run leaves: its epochs, and where and how it was trained."""
+"""The records that a training run leaves: its epochs, where and how it was trained, its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training in this process: one network, and the executor that runs the search's jobs."""
+"""Train one job on a loaded data set, in this process, and write its files."""
 
 from __future__ import annotations
 

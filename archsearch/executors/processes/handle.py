@@ -1,4 +1,4 @@
-"""One worker process, as its driver has it: started, given jobs, watched, ended."""
+"""One worker process, seen from the driver: started, given jobs, watched, ended."""
 
 from __future__ import annotations
 

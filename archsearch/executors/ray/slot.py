@@ -1,4 +1,4 @@
-"""One actor of a Ray cluster, as its driver has it: its job, what it says, how it ends."""
+"""One Ray actor, seen from the driver: its job, its reports, how it ends."""
 
 from __future__ import annotations
 
