@@ -121,7 +121,7 @@ def test_what_torch_cannot_do_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_extra_and_a_terminal_are_told_at_once(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "onnx" or None)
+    monkeypatch.setattr("archsearch.cli.export.find_spec", lambda name: name == "onnx" or None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     result = cli("export", EVA8, "--to", "onnx")
     assert result.status == 2
