@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints, Verdict, judge, load_constraints
 from archsearch.analysis.verdict_view import verdict_data, verdict_page
-from archsearch.common.page import html, plain
+from archsearch.common.page import plain
+from archsearch.common.page_html import html
 from archsearch.common.parse import Given, source_of
 from archsearch.errors import named_as
 from archsearch.spec.load import load_spec
