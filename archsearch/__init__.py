@@ -5,8 +5,8 @@
     verdict = asr.validate("spec.json", constraints="cifar10-200k")
     result = asr.search("demo", trials=10)
 
-What `__all__` names is the public API; everything else may change. Each name is imported when it
-is first used (PEP 562), so that importing archsearch takes no time.
+The names in `__all__` are the public API; everything else may change. Each name is imported on
+first use (PEP 562), so importing archsearch is fast.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _HOMES = {
     "train": "training.train",
     "validate": "analysis.validate",
 }
-"""Where each name is defined; `search` is the package of that name, which can be called."""
+"""The module that defines each name. `search` is missing: it is the package, which is callable."""
 
 
 if not TYPE_CHECKING:  # or type checkers would accept any name

@@ -5,7 +5,7 @@ ArchsearchError           one message; the command line prints it and exits with
 ├── DataError             a data set cannot be had or cannot be trusted
 ├── CheckpointError       a checkpoint cannot be read, or belongs to another run
 ├── TrainingError         this network cannot be trained this way; others may
-│   └── DivergedError     the loss left the numbers
+│   └── DivergedError     the loss became NaN or infinite
 ├── DeviceLostError       the device failed, and nothing more will run on it in this process
 ├── StudyError            a study folder cannot be used as asked
 └── HopelessSpaceError    the search space holds (almost) nothing within the limits

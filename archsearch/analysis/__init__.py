@@ -1,1 +1,1 @@
-"""All that is known of a network without building it; limits and verdicts."""
+"""Analyze networks without building them, and check them against limits."""

@@ -1,4 +1,4 @@
-"""A verdict as a script or a notebook reads it."""
+"""Validate a network from a script or a notebook."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validation(Verdict):
-    """A verdict with its figures at hand; prints as a table, which a notebook shows as HTML."""
+    """A verdict with its main numbers as attributes, shown as a table (HTML in a notebook)."""
 
     @property
     def spec_hash(self) -> str:
@@ -49,7 +49,7 @@ class Validation(Verdict):
         return _one_or_both(self.analysis.receptive_field_with_gap)
 
     def layers_frame(self) -> pd.DataFrame:
-        """Return a row a layer, with the columns that `archsearch validate --format json` has."""
+        """Return one row per layer, with the columns of `archsearch validate --format json`."""
         import pandas as pd
 
         return pd.DataFrame(verdict_data("", self)["layers"])
@@ -62,18 +62,18 @@ class Validation(Verdict):
 
 
 def validate(spec: Spec | Given, constraints: Constraints | Given | None = None) -> Validation:
-    """Count parameters, MACs and receptive field of a network, and check the limits.
+    """Compute a network's parameters, MACs and receptive field, and check them against the limits.
 
     Args:
-        spec: a spec, its file, or the same as a dict.
+        spec: a `Spec`, a spec file or a dict.
         constraints: a name ("cifar10-200k", the default), a file, a dict or `Constraints`.
 
     Returns:
-        `accepted`, `violations`, `warnings`, `params`, `macs`, `receptive_field`, ...; a broken
-        limit is a result, never an exception.
+        A verdict with `accepted`, `violations`, `warnings`, `params`, `macs`, `receptive_field`
+        and more. Broken limits are listed in `violations`; they do not raise an exception.
 
     Raises:
-        InputError: the spec or the limits have problems; with every one of them.
+        InputError: the spec or the limits are invalid; the error lists all problems.
 
     Example:
         >>> import archsearch as asr

@@ -1,4 +1,4 @@
-"""Ctrl-C once ends a command cleanly, twice at once; SIGTERM and a closed terminal likewise."""
+"""Stop cleanly on Ctrl-C, SIGTERM or a closed terminal; on a second signal, stop immediately."""
 
 from __future__ import annotations
 

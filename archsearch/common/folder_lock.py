@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Lock a folder so that only one process at a time works in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES, _TRY_EVERY_S = 20, 0.01
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the lock dies with it.
+    """Lock a folder for this process; the lock is released even if the process is killed.
 
     Raises:
         StudyError: another process holds it.
@@ -45,7 +45,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_if_held(folder: Path) -> None:
-    """That nobody holds a folder, told before anything is done.
+    """Check that no process has locked a folder, before doing any work.
 
     Raises:
         StudyError: another process holds it.
@@ -55,7 +55,7 @@ def refuse_if_held(folder: Path) -> None:
 
 
 def holder(folder: Path) -> str | None:
-    """Return who holds a folder at this moment; None if nobody does."""
+    """Return which process has locked a folder; None if none has."""
     path = folder / ".lock"
     try:
         # NFS locks only files that are open for writing; without the permission, reading must do.

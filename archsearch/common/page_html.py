@@ -7,6 +7,13 @@ from html import escape
 
 from archsearch.common.page import Grid, Line
 
+_CSS = {
+    "bold": "font-weight: bold",
+    "dim": "opacity: 0.6",
+    **{color: f"color: {color}" for color in ("red", "green")},
+    "yellow": "color: darkgoldenrod",
+}
+
 
 def html(page: Iterable[Line | Grid]) -> str:
     """A page for a notebook; every text in it is escaped."""
@@ -29,11 +36,3 @@ def _html_row(cells: Sequence[str], left: frozenset[int], tag: str) -> str:
         for i, cell in enumerate(cells)
     )
     return f"<tr>{''.join(aligned)}</tr>"
-
-
-_CSS = {
-    "bold": "font-weight: bold",
-    "dim": "opacity: 0.6",
-    **{color: f"color: {color}" for color in ("red", "green")},
-    "yellow": "color: darkgoldenrod",
-}

@@ -43,13 +43,13 @@ class Net(nn.Module):
 
 
 def to_module(spec: Spec | Given) -> Net:
-    """Build a network as a torch module, freshly initialized: (N, C, H, W) images to (N, K) logits.
+    """Build a freshly initialized torch module that maps (N, C, H, W) images to (N, K) logits.
 
     Args:
-        spec: a spec, its file, or the same as a dict.
+        spec: a `Spec`, a spec file or a dict.
 
     Raises:
-        InputError: its shapes do not fit together.
+        InputError: the spec is invalid or its shapes do not match; the error lists all problems.
 
     Example:
         >>> import archsearch as asr

@@ -1,4 +1,4 @@
-"""Why a network fails: rules held against its spec, its recipe and its training log."""
+"""Diagnose why a network fails: check rules on its spec, recipe and training log."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ _SAME = {"blind-cells": "padded-pointwise", "dead-weights": "padding-kernel"}
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found, the gravest first.
+    """The findings on a network, most severe first.
 
     Attributes:
-        analysis: of the network.
-        recipe: None where none was given.
+        analysis: analysis of the network.
+        recipe: the recipe, or None if none was given.
         findings: errors, then warnings, then notes.
     """
 
@@ -93,16 +93,16 @@ def diagnose(
     *,
     constraints: Constraints | Given | None = None,
 ) -> Diagnosis:
-    """Say why a network fails, rule by rule, with the evidence, and what would fix it.
+    """Explain why a network fails: report each finding with its evidence and a fix.
 
     Args:
-        spec: a spec, its file, or the same as a dict.
-        recipe: how it is trained: a name, a file, a dict or a `Recipe`.
-        history: its training log: a CSV, or the epochs of a run.
+        spec: a `Spec`, a spec file or a dict.
+        recipe: the training recipe: a name, a file, a dict or a `Recipe`.
+        history: the training log: a CSV file or the epochs of a run.
         constraints: a name ("cifar10-200k", the default), a file, a dict or `Constraints`.
 
     Raises:
-        InputError: what was given has problems; with every one of them.
+        InputError: an argument is invalid; the error lists all problems.
         ArchsearchError: a file cannot be read.
 
     Example:
@@ -129,7 +129,7 @@ def diagnosis_of(
     recipe: Recipe | None = None,
     history: Sequence[Logged] = (),
 ) -> Diagnosis:
-    """Hold every rule against a network and what is known of its training."""
+    """Check every rule on a network, its recipe and its training log."""
     found = [*network_findings(analysis, constraints)]
     if recipe:
         found += recipe_findings(recipe)

@@ -1,4 +1,4 @@
-"""What follows on what: no activation or norm between convolutions, channels cut and widened."""
+"""Rules on the order of layers: missing activations, missing norms and channel bottlenecks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows on what along a network's paths."""
+"""Find consecutive convolutions and linear layers on every path through a network."""
 
 from __future__ import annotations
 

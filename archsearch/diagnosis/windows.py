@@ -1,4 +1,4 @@
-"""What single convolutions and pools do to the map that they meet."""
+"""Rules on single convolutions and pools: stride, padding, dilation and downsampling."""
 
 from __future__ import annotations
 

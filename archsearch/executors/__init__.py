@@ -1,1 +1,1 @@
-"""Who trains: this process, worker processes, a Ray cluster."""
+"""Train networks in this process, in worker processes or on a Ray cluster."""

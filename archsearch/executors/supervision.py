@@ -14,23 +14,23 @@ from archsearch.executors.protocol import EpochDone, JobFailed, JobReport
 from archsearch.training.job import Job
 
 MAX_ATTEMPTS = 3
-"""A job whose worker dies is tried again at most twice."""
+"""A job whose worker crashes is retried at most twice."""
 STUCK_AFTER_S = 300.0
-"""No optimizer step takes that long, and no batch that is scored."""
+"""No optimizer step and no scored batch takes this long."""
 SLOW_START_S = 60.0
-"""Then the user is told what is waited for."""
+"""After this time, a message says what the search is waiting for."""
 _MOST_AWAKE_S = 2.0
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """What an executor does with its workers' messages and crashes, whatever its workers are.
+    """Handle the messages and crashes of any executor's workers.
 
     Attributes:
-        kind: what the user calls its workers.
-        advice: what may help if none can start.
-        warn: called with what the user should know.
-        deliver: called with each report, once.
+        kind: how messages refer to the workers.
+        advice: a hint to print if no worker can start.
+        warn: called with each warning for the user.
+        deliver: called with each report, exactly once.
     """
 
     kind: str
@@ -87,16 +87,16 @@ class Supervisor:
             )
 
     def retries(self, job: Job, how: str, *, blame: bool, lost: DeviceLostError | None) -> bool:
-        """Return whether another worker is to go on with the job of one that crashed.
+        """Return whether another worker should resume the job of a crashed worker.
 
         Args:
-            job: what it was given; if it is not retried, its failure is delivered.
-            how: it crashed.
-            blame: whether it had begun the job, so that the job may be the cause.
-            lost: the device that failed under it.
+            job: the job of the crashed worker; if it is not retried, its failure is delivered.
+            how: how the worker crashed, in words.
+            blame: whether the worker had started the job, which may therefore be the cause.
+            lost: the device failure that made the worker crash, if any.
 
         Raises:
-            DeviceLostError: `lost`, once too often: the next job would fare no better.
+            DeviceLostError: `lost`, if the job has no attempts left; the next job would fail too.
         """
         self._crashes[job.key] += blame
         if self._crashes[job.key] < MAX_ATTEMPTS:

@@ -31,8 +31,8 @@ KNOB = "knob_"
 class Entry:
     """One row of a leaderboard.
 
-    Every attribute but `knobs` is a column of the same name. Files of older versions lack some
-    columns; those have defaults here.
+    Every attribute except `knobs` is a column of the same name. Columns that are missing from
+    files of older versions have default values.
 
     Attributes:
         val_acc: hold-out accuracy after the last trained epoch.

@@ -55,15 +55,15 @@ class Board:
 
 
 def read_leaderboard(folder: str | PathLike[str]) -> pd.DataFrame:
-    """Read a study's leaderboard, best trial first, whichever version wrote it.
+    """Read a study's leaderboard, best trial first; files of older versions work too.
 
-    It has every column of `Entry`, then `knob_NAME` for each knob. Columns have nullable dtypes:
-    Int64, Float64, boolean and string. A receptive field is an integer; where the axes of any
-    differ, the column is of dtype object and holds (height, width) there.
+    The columns are those of `Entry`, then `knob_NAME` for each knob. They have nullable dtypes:
+    Int64, Float64, boolean and string. Receptive fields are integers; if the axes of any network
+    differ, the column has dtype object and holds (height, width) for that network.
 
     Raises:
-        InputError: the file is damaged; has a problem for each damaged line.
-        ArchsearchError: there is none, or it cannot be read.
+        InputError: the file is damaged; the error lists every damaged line.
+        ArchsearchError: the file is missing or cannot be read.
 
     Example:
         >>> import archsearch as asr
@@ -75,11 +75,11 @@ def read_leaderboard(folder: str | PathLike[str]) -> pd.DataFrame:
 
 
 def read_board(folder: Path, name: str) -> Board:
-    """Return a study folder's leaderboard under a name of the study.
+    """Return a study folder's leaderboard, with `name` as the name of the study.
 
     Raises:
-        InputError: the file is damaged; has a problem for each damaged line.
-        ArchsearchError: there is none, or it cannot be read.
+        InputError: the file is damaged; the error lists every damaged line.
+        ArchsearchError: the file is missing or cannot be read.
     """
     path = StudyFolder(folder).leaderboard
     lines = csv_lines(path)

@@ -1,4 +1,4 @@
-"""How a search is doing, read from its folder: nothing is changed, and nobody is disturbed."""
+"""Read the status of a search from its folder, without changing or disturbing it."""
 
 from __future__ import annotations
 

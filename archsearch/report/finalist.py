@@ -1,4 +1,4 @@
-"""A finalist: what it is, where it is right and wrong, and how it is made again."""
+"""A finalist's section of the report: its network, its mistakes and how to reproduce it."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
 """Search for networks within the limits, train them, retrain and test the best.
 
-The package is also the function: `archsearch.search(study, trials=50)` calls
-`archsearch.search.run.search`, whose help says what it takes. (Python names a package's modules in
-it, so the function would be lost as soon as anything in here is imported.)
+This package is callable: `archsearch.search(study, trials=50)` calls
+`archsearch.search.run.search`; see its help for the arguments. (A plain function called
+`archsearch.search` would be replaced by the package as soon as one of its modules is imported.)
 
 Example:
     >>> import archsearch as asr
     >>> result = asr.search("demo", trials=3, on_event=print)  # doctest: +SKIP
     >>> result.leaderboard[["rank", "val_acc", "params"]]  # doctest: +SKIP
 
-Inside is Optuna: proposals within the limits, the driver, its database, its records.
+It wraps Optuna: a sampler that respects the limits, the driver, its database and CSV files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a search that started from a spec has changed about it, and what that gained."""
+"""Compare the best network of a search with the spec that the search started from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search from start to end: who trains is opened, the driver searches, results are read."""
+"""Run a search from start to end: open an executor, run the driver, return the results."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Opener = Callable[[Callable[[str], None]], AbstractContextManager[Executor]]
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
-        study: what was searched.
-        folder: where everything is kept.
-        entries: the leaderboard's rows.
+        study: the study that was searched.
+        folder: the study folder.
+        entries: rows of the leaderboard.
     """
 
     study: Study
@@ -54,7 +54,7 @@ class SearchResult:
 
     @property
     def finalists(self) -> pd.DataFrame:
-        """The best, with the test accuracy that they had once retrained."""
+        """The retrained finalists, with their test accuracy."""
         board = self.leaderboard
         return board[board["test_acc"].notna()]
 
@@ -76,29 +76,30 @@ def search(
 ) -> SearchResult:
     """Search for networks within the limits, train them, retrain and test the best.
 
-    Everything is saved as it happens: after an interruption (Ctrl-C raises `KeyboardInterrupt`)
-    the same call goes on where it stopped.
+    Progress is saved continuously: after an interruption (Ctrl-C raises `KeyboardInterrupt`), the
+    same call resumes the search.
 
     Args:
-        study: a shipped study's name, a study file, the same as a dict, or a `Study`.
-        trials: networks to train in all, over restarts.
-        on_event: is given every event of `archsearch.search.events`.
-        on_note: is told what is worth knowing; it is printed otherwise.
-        data: the data set, instead of the study's own.
-        data_dir: where that is.
-        device: "cpu", "cuda", "cuda:1"; the best there is unless given.
-        precision: "fp32" or "bf16"; the faster one unless given.
-        seed: instead of the study's own.
-        folder: where everything is kept; studies/<name> unless given.
-        workers: processes that train side by side; 0: train in this one; None: one a GPU, or a
-            core and at most 4. A script that has any needs `if __name__ == "__main__":`.
-        storage: an Optuna URL instead of the folder's own SQLite file.
+        study: name of a shipped study, a study file, a dict or a `Study`.
+        trials: total number of trials, including those of interrupted runs.
+        on_event: called with each event (see `archsearch.search.events`).
+        on_note: called with each note for the user; by default notes are printed.
+        data: name of the data set; overrides the study's.
+        data_dir: folder of the data set.
+        device: "cpu", "cuda", "cuda:1"; the best available by default.
+        precision: "fp32" or "bf16"; the faster one by default.
+        seed: random seed; overrides the study's.
+        folder: study folder; studies/<name> by default.
+        workers: number of worker processes. 0 trains in this process; None starts one per GPU, or
+            on a CPU one per core, at most 4. With workers, guard your script's entry point with
+            `if __name__ == "__main__":`.
+        storage: an Optuna storage URL; an SQLite file in the study folder by default.
 
     Raises:
-        InputError: the study has problems; with every one of them.
-        StudyError: the folder is another study's, or in use, or its study is in another database.
-        HopelessSpaceError: the space holds (almost) nothing within the limits.
-        ArchsearchError: what else went wrong: the data set, the device, the disk.
+        InputError: the study is invalid; the error lists all problems.
+        StudyError: the folder is in use or has another study, or its study is in another database.
+        HopelessSpaceError: (almost) no network of the search space is within the limits.
+        ArchsearchError: any other failure: the data set, the device, the disk.
 
     Example:
         >>> import archsearch as asr

@@ -1,4 +1,4 @@
-"""Proposals within the limits: a sampler that asks Optuna's until a network is new and fits."""
+"""Propose only new networks within the limits, by filtering the proposals of Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _GP_TRIES = 5
 
 
 class FeasibleSampler(BaseSampler):
-    """Wrap an Optuna sampler; only networks that are new and within the limits come out.
+    """Wrap an Optuna sampler and propose only new networks within the limits.
 
-    The random numbers of a trial follow from the seed and the trial's number alone, so a
-    search that was interrupted proposes what it would have proposed. What is suggested beside the
-    space's knobs (a learning rate, say) the wrapped sampler proposes alone. That no network comes
-    twice holds where trials run one after the other (`n_jobs=1`).
+    A trial's random numbers depend only on the seed and the trial number, so an interrupted search
+    resumes with the same proposals. Parameters outside the space (a learning rate, say) are
+    sampled independently by the wrapped sampler. Networks are guaranteed to be new only if trials
+    run sequentially (`n_jobs=1`).
 
     Example:
         >>> import optuna
@@ -73,13 +73,13 @@ class FeasibleSampler(BaseSampler):
         """Propose networks of `space`.
 
         Args:
-            space: what networks may be.
-            constraints: their limits; a name ("cifar10-200k", the default), a file, a dict or
+            space: the search space.
+            constraints: the limits: a name ("cifar10-200k", the default), a file, a dict or
                 `Constraints`.
-            sampler: that is wrapped: "tpe", "random", "gp" or "nsga2", or with its settings.
-            seed: of all random numbers.
-            on_rejection: is told of every proposal that breaks a rule.
-            starts: settings that random ones of a neighbourhood are near.
+            sampler: the sampler to wrap: "tpe", "random", "gp" or "nsga2", or a `Sampler`.
+            seed: seed of all random numbers.
+            on_rejection: called with each rejected proposal.
+            starts: in a neighborhood, the settings near which random ones are drawn.
         """
         self.space = space
         self.constraints = load_constraints(constraints)
@@ -187,17 +187,17 @@ class FeasibleSampler(BaseSampler):
 
 
 def suggest_spec(trial: BaseTrial, space: AnySpace) -> Spec:
-    """Suggest a network of a space to a trial of any Optuna study, and return its spec.
+    """Suggest a network for a trial of any Optuna study, and return its spec.
 
-    Every knob is a parameter of the trial. Its user attribute "spec_hash" says which network it
-    is, by which a `FeasibleSampler` knows it again.
+    Each knob of the space becomes a parameter of the trial. The network's hash is stored as the
+    user attribute "spec_hash", so that a `FeasibleSampler` does not propose the network again.
 
     Args:
-        trial: Optuna's; one of fixed or queued parameters will do.
-        space: what the network may be.
+        trial: an Optuna trial; a `FixedTrial` or an enqueued trial also works.
+        space: the search space.
 
     Raises:
-        InputError: its shapes do not fit together; a `FeasibleSampler` proposes no such network.
+        InputError: the network's shapes do not match (never the case with a `FeasibleSampler`).
 
     Example:
         >>> import optuna

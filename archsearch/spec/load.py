@@ -1,4 +1,4 @@
-"""A spec from wherever its user has it."""
+"""Load a spec from a file, standard input or a dict."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from archsearch.spec.models import Spec
 
 
 def load_spec(spec: Spec | Given) -> Spec:
-    """Read a spec: a JSON file, or the same as a dict.
+    """Read a spec from a JSON file or a dict.
 
     Args:
-        spec: a path ("-": standard input), plain data, or a spec, which is returned as it is.
+        spec: a path ("-" for standard input), a dict, or a `Spec`, which is returned unchanged.
 
     Raises:
-        InputError: it has problems; with every one of them.
+        InputError: the spec is invalid; the error lists all problems.
         ArchsearchError: the file cannot be read.
 
     Example:

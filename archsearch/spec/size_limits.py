@@ -1,4 +1,4 @@
-"""What a spec may cost before anything of it is worked out."""
+"""Limits on the size of a spec, checked before it is resolved."""
 
 from __future__ import annotations
 

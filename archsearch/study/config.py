@@ -1,4 +1,4 @@
-"""A study file: what to search, under which limits, trained how, chosen by whom."""
+"""A study file: the search space, the limits, the recipes, the sampler and the pruner."""
 
 from __future__ import annotations
 
@@ -180,13 +180,13 @@ def base_problems(base: Spec, dataset: str) -> Iterator[Problem]:
 
 
 def load_study(study: Study | Given) -> Study:
-    """Read a study: a shipped one by name, a TOML file, or the same as a dict.
+    """Read a study from the name of a shipped one, a TOML file or a dict.
 
     Args:
-        study: a name, a path, plain data, or a study, which is returned as it is.
+        study: a name, a path, a dict, or a `Study`, which is returned unchanged.
 
     Raises:
-        InputError: it has problems; with every one of them.
+        InputError: the study is invalid; the error lists all problems.
         ArchsearchError: there is no such study.
 
     Example:

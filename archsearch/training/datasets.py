@@ -1,4 +1,4 @@
-"""What is known of each data set without loading it."""
+"""Facts about the data sets that are known without loading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`shapes`: a small generated data set, for demos, tests and machines without a network.
+"""`shapes`: a small generated data set for demos, tests and machines without internet access.
 
 Ten classes of one bright figure each, at random places, sizes, angles and colours on a dark,
 noisy background. Generated in about a second, the same on every machine.

@@ -1,4 +1,4 @@
-"""One network, trained and tested once."""
+"""Train one network and test it once."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class TrainedNetwork:
 
     @property
     def test_acc(self) -> float:
-        """Share right of the test images, single view, at the last epoch."""
+        """Test accuracy after the last epoch, from 0 to 1, without flip averaging."""
         return self.result.test_acc
 
     @property
     def val_acc(self) -> float | None:
-        """Share right of the hold-out at the last epoch; None if there is none."""
+        """Hold-out accuracy after the last epoch, from 0 to 1; None if there is no hold-out."""
         return self.result.val_acc
 
     @property
@@ -82,31 +82,31 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
     on_note: Callable[[str], None] = note,
 ) -> TrainedNetwork:
-    """Train one network and test it once, at its last epoch.
+    """Train one network and evaluate it once on the test set, after the last epoch.
 
-    Nine tenths of the training images are trained on, one tenth is scored every epoch. Every
-    epoch is saved: after an interruption (Ctrl-C raises `KeyboardInterrupt`) the same call goes
-    on where it stopped.
+    The network is trained on nine tenths of the training images and scored on the rest (the
+    hold-out) after every epoch. Every epoch is saved: after an interruption (Ctrl-C raises
+    `KeyboardInterrupt`), the same call resumes training.
 
     Args:
-        spec: a spec, its file, or the same as a dict.
-        recipe: a name ("fast", "search", "best"), a file, a dict or a `Recipe`, the default one
-            unless given.
-        data: the data set.
-        data_dir: where that is.
-        full: train on the hold-out too; there is no score then until the test.
-        seed: of weights, data order and augmentation.
-        folder: where its files go; runs/<network>-<seed> unless given.
-        device: "cpu", "cuda", "cuda:1"; the best there is unless given.
-        precision: "fp32" or "bf16"; the faster one unless given.
-        on_epoch: is given every epoch.
-        on_note: is told what is worth knowing; it is printed otherwise.
+        spec: a `Spec`, a spec file or a dict.
+        recipe: a name ("fast", "search", "best"), a file, a dict or a `Recipe`; `Recipe()` by
+            default.
+        data: name of the data set.
+        data_dir: folder of the data set.
+        full: also train on the hold-out, so that there is no hold-out accuracy.
+        seed: seed of the initial weights, the data order and the augmentation.
+        folder: output folder; runs/<network>-<seed> by default.
+        device: "cpu", "cuda", "cuda:1"; the best available by default.
+        precision: "fp32" or "bf16"; the faster one by default.
+        on_epoch: called with each epoch, including those saved by an interrupted run.
+        on_note: called with each note for the user; by default notes are printed.
 
     Raises:
-        InputError: the spec or the recipe has problems, or they are not for these images.
-        DataError: the data set cannot be had.
-        TrainingError: the network cannot be trained this way.
-        ArchsearchError: what else went wrong: the folder, the device, a checkpoint.
+        InputError: the spec or the recipe is invalid, or does not fit the data set.
+        DataError: the data set is not available.
+        TrainingError: the network cannot be trained with these settings.
+        ArchsearchError: any other failure: the folder, the device, a checkpoint.
 
     Example:
         >>> import archsearch as asr

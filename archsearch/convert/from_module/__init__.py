@@ -1,8 +1,8 @@
-"""An nn.Module as a spec: traced by torch.fx, read layer by layer, and checked by its logits.
+"""Import an nn.Module as a spec: trace it with torch.fx, read its layers and compare the logits.
 
-`traced` runs it, `translate` makes a step of each operation (with `layers` and `joins`),
-`branches`, `gates` and `folding` make layers of the steps, `sections` makes blocks of those, and
-`check` holds the spec to the module.
+`traced` traces the module. `translate` turns each operation into a step (with `layers` and
+`reshaping`). `branches`, `gates` and `folding` combine the steps into layers, and `sections`
+groups the layers into blocks. `check` compares the spec with the module.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def from_module(
     name: str | None = None,
     on_note: Callable[[str], None] = note,
 ) -> Spec:
-    """Read an `nn.Module` as a spec; the module itself is not changed.
+    """Convert an `nn.Module` to a spec, without changing the module.
 
     Args:
-        module: (N, C, H, W) images to (N, K) logits.
-        input: one image's (channels, height, width).
-        name: of the spec; the module's class unless given.
-        on_note: is told what is worth knowing of how it came about; it is printed otherwise.
+        module: a module that maps (N, C, H, W) images to (N, K) logits.
+        input: (channels, height, width) of one image.
+        name: name of the spec; the module's class name by default.
+        on_note: called with each note on the conversion; by default notes are printed.
 
     Raises:
-        InputError: a spec cannot express it; with every place where that is so.
+        InputError: a spec cannot express the module; the error lists every unsupported part.
 
     Example:
         >>> from torch import nn

@@ -1,4 +1,4 @@
-"""Training in one Ray actor: reports and what they stand for on disk go back as they come."""
+"""Train in one Ray actor, and stream its reports and files back to the driver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on a Ray cluster: an actor a slot, wherever Ray finds room; the study stays here."""
+"""Train on a Ray cluster, one actor per slot; the study stays on this machine."""
 
 from __future__ import annotations
 

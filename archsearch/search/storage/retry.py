@@ -30,8 +30,8 @@ class Retry:
     committed, so every operation must be safe to repeat.
 
     Attributes:
-        url: the database, whose secrets no message may quote.
-        lock: held by the connection.
+        url: URL of the database; its secrets must not appear in messages.
+        lock: the driver lock that the connection holds.
         notify: called when the server goes away and when it is back.
         patience_s: how long to keep trying.
     """
@@ -49,7 +49,7 @@ class Retry:
         """Run `operation`; if the server was away, run `again` instead until an attempt succeeds.
 
         Raises:
-            StudyError: it was away for too long, or another driver took the study meanwhile.
+            StudyError: the server was away too long, or another driver has taken over the study.
         """
         began: float | None = None
         pause_s = _FIRST_PAUSE_S
