@@ -20,7 +20,7 @@ from archsearch.leaderboard.entry import Entry
 from archsearch.search import driver
 from archsearch.search.events import Event, ExecutorReady
 from archsearch.search.storage.open import check_storage
-from archsearch.search.storage.url import database_url
+from archsearch.search.storage.url import complete_url
 from archsearch.study.config import Study, load_study, with_changes
 from archsearch.study.folder import StudyFolder
 
@@ -115,7 +115,7 @@ def search(
         trials,
         on_event,
         on_note,
-        database_url(storage),
+        complete_url(storage, "storage") if storage else None,
     )
 
 

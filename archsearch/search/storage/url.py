@@ -31,23 +31,35 @@ def database_url(given: str | None) -> str | None:
         ArchsearchError: it is no URL, or has a password on the command line.
     """
     secret = os.environ.pop(STORAGE_VARIABLE, "")
-    if given is not None:
-        url = _parsed(given, "--storage")
-        if _secrets(url):
-            raise ArchsearchError(
-                f"--storage: holds a password, which the process list shows to everybody; {_HOW}"
-            )
-    elif secret:
-        url = _parsed(secret, STORAGE_VARIABLE)
-    else:
+    if given is not None and _secrets(_parsed(given, "--storage")):
+        raise ArchsearchError(
+            f"--storage: holds a password, which the process list shows to everybody; {_HOW}"
+        )
+    if given is None and not secret:
         return None
+    url = complete_url(secret if given is None else given, STORAGE_VARIABLE)
+    if is_postgres(url):
+        os.environ.pop(_PASSWORD_VARIABLE, None)
+    return url
+
+
+def complete_url(text: str, source: str) -> str:
+    """Return a database's URL with our driver, and with PGPASSWORD as its password if it has none.
+
+    Args:
+        text: the URL.
+        source: what an error message calls it.
+
+    Raises:
+        ArchsearchError: it is no database URL, or its driver is not installed.
+    """
+    url = _parsed(text, source)
     if url.drivername.partition("+")[0] in ("postgresql", "postgres"):
         url = url.set(drivername=_DRIVER)
     if is_postgres(url):
         if not find_spec("psycopg"):
             raise StudyError("PostgreSQL needs psycopg: pip install 'archsearch[postgres]'")
-        password = os.environ.pop(_PASSWORD_VARIABLE, "")
-        if password and not url.password:
+        if (password := os.environ.get(_PASSWORD_VARIABLE)) and not url.password:
             url = url.set(password=password)
     return url.render_as_string(hide_password=False)
 

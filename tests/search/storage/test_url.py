@@ -7,7 +7,13 @@ import os
 import pytest
 
 from archsearch.errors import ArchsearchError
-from archsearch.search.storage.url import STORAGE_VARIABLE, database_url, public_url, redact
+from archsearch.search.storage.url import (
+    STORAGE_VARIABLE,
+    complete_url,
+    database_url,
+    public_url,
+    redact,
+)
 from tests.conftest import Cli
 
 SECRET = "s3cr%2Ft"  # noqa: S105 (of nothing)
@@ -49,6 +55,17 @@ def test_secrets_leave_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", "s3cr/t")
     assert database_url(None) == "postgresql+psycopg://me:s3cr%2Ft@host/studies"
     assert not os.environ.keys() & {STORAGE_VARIABLE, "PGPASSWORD"}
+
+
+def test_a_url_given_in_python_may_hold_a_password_and_leaves_the_environment_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(STORAGE_VARIABLE, "sqlite:///elsewhere.db")
+    monkeypatch.setenv("PGPASSWORD", "s3cr/t")
+    assert complete_url("postgres://me:pw@host/db", "storage").endswith("me:pw@host/db")
+    assert complete_url("postgres://me@host/db", "storage").endswith("me:s3cr%2Ft@host/db")
+    assert os.environ["PGPASSWORD"] == "s3cr/t"
+    assert os.environ[STORAGE_VARIABLE] == "sqlite:///elsewhere.db"
 
 
 def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
