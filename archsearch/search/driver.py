@@ -79,7 +79,7 @@ def search(
                 driver.queue_start()
                 driver.run_trials(trials)
                 driver.run_finals()
-            except (KeyboardInterrupt, ArchsearchError, SQLAlchemyError, OptunaError) as error:
+            except (KeyboardInterrupt, Exception) as error:  # also what `notify` raises
                 if database.retry:
                     database.retry.give_up()
                     if database.retry.lock.lost:

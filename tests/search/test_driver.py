@@ -187,6 +187,18 @@ def test_an_interrupted_trial_is_tried_again_twice_and_then_failed(tmp_path: Pat
     check_done(tmp_path, 2)
 
 
+def test_an_error_in_the_callers_callback_costs_a_trial_no_attempt(tmp_path: Path) -> None:
+    def broken(event: Event) -> None:
+        if isinstance(event, Trained):
+            raise TypeError("the caller's own")
+
+    for _ in range(4):
+        with pytest.raises(TypeError, match="the caller's own"):
+            search(demo(), StudyFolder(tmp_path / "study"), Pretend(), 2, broken)
+    assert [entry.status for entry in go(tmp_path, 2)] == ["trained", "trained"]
+    check_done(tmp_path, 2)
+
+
 def test_interruptions_by_the_user_are_not_held_against_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
