@@ -252,7 +252,7 @@ _ANY = re.compile(".*", re.DOTALL)
 _WHOLE = re.compile(r"[0-9]{1,18}")
 REAL = re.compile(r"[-+]?[0-9]{0,18}\.?[0-9]{1,18}([eE][-+]?[0-9]{1,2})?")
 _STATUSES = get_args(Status)
-_KNOBS = _Kind("string", re.compile(r"\s*([^\s=]+=\S*(\s+|\Z))*"), "NAME=VALUE by spaces", str)
+_KNOBS = _Kind("string", re.compile(r"\s*([^\s=]+=\S+(\s+|\Z))*"), "NAME=VALUE by spaces", str)
 _KINDS: dict[Any, _Kind] = {
     int: _Kind("Int64", _WHOLE, "a count", int),
     float: _Kind("Float64", REAL, "a number", float),

@@ -141,7 +141,10 @@ def _trials_in(database: BaseStorage, name: str) -> int:
 
 def _refuse_if_searched(folder: StudyFolder) -> None:
     """What is to be searched from the beginning must not have been searched already."""
-    rows = sum(1 for _ in csv_lines(folder.leaderboard)) if folder.leaderboard.exists() else 0
+    try:
+        rows = sum(1 for _ in csv_lines(folder.leaderboard))
+    except ArchsearchError:
+        return  # there is none, or it cannot be read
     if rows > 1:
         raise StudyError(
             f"{folder.path}: its leaderboard has {rows - 1} trials and this database none: give "
