@@ -86,7 +86,7 @@ class Measured:
 
 
 def draw_cases(count: int) -> list[Case]:
-    """Different networks of four blocks and twelve convolutions, as `space.spec_of` writes them."""
+    """Different networks of four blocks and twelve convolutions, as the default space has them."""
     rng = random.Random(SEED)
     texts: dict[str, None] = {}
     while len(texts) < count:

@@ -29,7 +29,7 @@ class Analysis:
 
     @cached_property
     def spec_hash(self) -> str:
-        """Which network this is: see `spec_hash.spec_hash`."""
+        """Which network this is: see `hash.spec_hash`."""
         return spec_hash(self.network)
 
     @cached_property

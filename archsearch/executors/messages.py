@@ -17,7 +17,7 @@ class WorkerConfig:
     """The data set, device and precision that workers train with.
 
     Attributes:
-        data: the folder of CIFAR-10, or None: see `data.load`.
+        data: the folder of CIFAR-10, or None: see `images.load`.
         device: as torch has it (`cpu`, `cuda`, `cuda:1`); None: the best there is.
         precision: of forward passes; None: the faster one.
     """

@@ -47,6 +47,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str]] = {
     "leaderboard": (("studies/tiny",), "pandas numpy"),
     "report": (("studies/old",), "optuna pandas numpy plotly"),
     "doctor": (("studies/tiny",), "torch optuna numpy"),
+    # It serves until it is stopped: tests/monitor/test_dashboard.py runs it.
     "dashboard": (("--help",), ""),
 }
 MODEL = """

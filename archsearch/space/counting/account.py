@@ -1,7 +1,7 @@
 """How large a search space is, and how much of it keeps the limits.
 
-Counted exactly wherever the space's halves can be listed (see `halves`); else from a sample, and
-then every share comes with its interval. Which choice of a knob helps is always from a sample.
+Counted exactly wherever the space's halves can be listed (see `half_spaces`); else from a sample,
+and then every share comes with its interval. Which choice of a knob helps is always from a sample.
 """
 
 from __future__ import annotations

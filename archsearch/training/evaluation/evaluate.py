@@ -168,7 +168,7 @@ def answers(
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, K) of images and of their mirror images, fp32, on the CPU.
 
-    The batches are those of `train.evaluate`, so that the accuracy is the same to the image.
+    The batches are those of `loop.evaluate`, so that the accuracy is the same to the image.
 
     Raises:
         ArchsearchError: they are not numbers, or there is not enough memory.
