@@ -85,6 +85,9 @@ class InputError(ArchsearchError):
         self.problems = tuple(problems)
         super().__init__(self._text())
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, tuple[Problem, ...]]]:
+        return InputError, (self.source, self.problems)  # to come back from another process
+
     def named(self, source: str) -> InputError:
         """The same problems, told of `source`."""
         return InputError(source, self.problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -361,3 +362,38 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         resources={"metadata": {"path": str(tmp_path)}},
     )  # fmt: skip
     client.execute()
+
+
+@pytest.mark.parametrize(
+    ("record", "fields", "place"),
+    [
+        ("Spec", {"name": "net", "blocks": []}, "blocks"),
+        ("Constraints", {"max_param": 1}, "max_param"),
+        ("Recipe", {"epochs": 0}, "epochs"),
+        ("Space", {"blok": 1}, "blok"),
+    ],
+)
+def test_a_record_made_in_python_reports_its_problems_as_a_file_does(
+    record: str, fields: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(asr.InputError, match=rf"^{record}\(\) has ") as found:
+        getattr(asr, record)(**fields)
+    assert place in {problem.place for problem in found.value.problems}
+
+
+def test_a_study_made_in_python_is_held_to_the_rules_of_a_study_file() -> None:
+    study = asr.load_study("demo")
+    with pytest.raises(asr.InputError, match="nope"):
+        asr.load_study(study.model_copy(update={"start": ({"nope": 1},)}))
+
+
+def test_errors_and_samplers_come_back_from_another_process() -> None:
+    with pytest.raises(asr.InputError) as found:
+        asr.validate({"name": "net", "blocks": []})
+    again = pickle.loads(pickle.dumps(found.value))  # noqa: S301 (our own)
+    assert (str(again), again.problems) == (str(found.value), found.value.problems)
+    sent = pickle.dumps(asr.FeasibleSampler(asr.Space(), seed=3))
+    sampler = pickle.loads(sent)  # noqa: S301 (our own)
+    study = optuna.create_study(sampler=sampler)
+    study.set_user_attr("reference", "paper")  # a user's own attribute of our name
+    assert asr.validate(asr.suggest_spec(study.ask(), asr.Space())).accepted

@@ -75,15 +75,13 @@ def import_(
 
 def _shape(text: str, problems: list[Problem]) -> tuple[int, int, int]:
     """(C, H, W) from "C,H,W"."""
-    from pydantic import ValidationError
-
     from archsearch.spec.models import MAX_CHANNELS, MAX_PIXELS, Input
 
     parts = text.split(",")
     try:
         channels, height, width = (int(part) for part in parts)
         Input(channels=channels, height=height, width=width)
-    except (ValueError, ValidationError):
+    except (ValueError, InputError):
         message = (
             f"must be channels (at most {MAX_CHANNELS:,}), height and width (at most "
             f"{MAX_PIXELS:,}) such as 3,32,32, got {shown(text)}"

@@ -105,7 +105,7 @@ def from_json(model: type[M], text: str, source: str) -> M:
             raise InputError(source, [Problem("", "json", f"is not valid JSON: {why}")]) from error
         if isinstance(raw, dict) and "$schema" in raw:
             return from_mapping(model, raw, source)
-        raise InputError(source, _problems(error, raw, model)) from error
+        raise InputError(source, problems_in(error, raw, model)) from error
 
 
 def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
@@ -119,7 +119,7 @@ def from_mapping(model: type[M], raw: Mapping[str, Any], source: str) -> M:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise InputError(source, _problems(error, raw, model)) from error
+        raise InputError(source, problems_in(error, raw, model)) from error
 
 
 def from_given(model: type[M], given: M | Given) -> M:
@@ -181,7 +181,7 @@ def from_toml(model: type[M], text: str, source: str) -> M:
     return from_mapping(model, raw, source)
 
 
-def _problems(error: ValidationError, raw: object, model: type[BaseModel]) -> list[Problem]:
+def problems_in(error: ValidationError, raw: object, model: type[BaseModel]) -> list[Problem]:
     """One problem a place: the branches of a union are told together."""
     by_place: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):

@@ -40,6 +40,10 @@ _MAX_SECONDS = 120
 _GP_TRIES = 5
 
 
+def _unreported(_rejection: Rejection) -> None:
+    """Report a rejection to nobody; a lambda could not be pickled with its sampler."""
+
+
 class FeasibleSampler(BaseSampler):
     """Wrap an Optuna sampler and propose only new networks within the limits.
 
@@ -67,7 +71,7 @@ class FeasibleSampler(BaseSampler):
         constraints: Constraints | Given | None = None,
         sampler: Sampler | SamplerKind = "tpe",
         seed: int = 0,
-        on_rejection: Callable[[Rejection], None] = lambda _rejection: None,
+        on_rejection: Callable[[Rejection], None] = _unreported,
         starts: Sequence[Knobs] = (),
     ) -> None:
         """Propose networks of `space`.

@@ -174,8 +174,9 @@ def requeue(study: optuna.Study, *, blame: bool = True) -> None:
 def taken_hashes(study: optuna.Study) -> set[str]:
     """Networks that are trained, in training, waiting to be, or that failed for good."""
     # The reference may be trained before it is ever proposed: near a spec, or as more is asked for.
-    reference = REFERENCE.of(study) or {}
-    return {reference.get("spec_hash", "")}.union(
+    reference = REFERENCE.of(study)  # in a user's own study it may be anything
+    known = reference.get("spec_hash", "") if isinstance(reference, dict) else ""
+    return {known}.union(
         SPEC_HASH.of(trial)
         for trial in study.get_trials(deepcopy=False)
         if not (trial.state == TrialState.FAIL and INTERRUPTED.of(trial))

@@ -6,9 +6,12 @@ Names and meanings are PyTorch's. Models are frozen and refuse unknown keys. Wha
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from archsearch.common.parse import problems_in
+from archsearch.errors import InputError
 
 MAX_CHANNELS = 1_000_000
 MAX_PIXELS = 16_384
@@ -46,8 +49,27 @@ ActivationOrNone = Annotated[
 DEFAULT_NUM_GROUPS = 8
 
 
-class Frozen(BaseModel):
-    """A closed, immutable record."""
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass as _Explained
+else:
+
+    class _Explained(type(BaseModel)):
+        """Lets a record that Python code makes report its problems as one that is read does."""
+
+        def __call__(cls, *args: Any, **fields: Any) -> Any:
+            try:
+                return super().__call__(*args, **fields)
+            except ValidationError as error:
+                problems = problems_in(error, fields, cls)
+            raise InputError(f"{cls.__name__}()", problems)
+
+
+class Frozen(BaseModel, metaclass=_Explained):
+    """A closed, immutable record.
+
+    Raises:
+        InputError: its fields are not what they must be; the error lists all problems.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

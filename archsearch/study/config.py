@@ -196,7 +196,7 @@ def load_study(study: Study | Given) -> Study:
         (200000, 3, 'tpe')
     """
     if isinstance(study, Study):
-        return study
+        return sound(study, study.name)
     source = source_of(study)
     if isinstance(study, Mapping):
         return sound(from_mapping(Study, study, source), source)

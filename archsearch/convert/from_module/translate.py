@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
@@ -114,8 +113,8 @@ class _Translator:
             step = _translated(call, tensors)
         except InexpressibleError as error:
             step = call.step(Unknown(f"{call.name}: {error}"))
-        except ValidationError as error:
-            why = f"a setting beyond a spec's limits ({error.errors()[0]['msg']})"
+        except InputError as error:
+            why = f"a setting beyond a spec's limits ({error.problems[0].message})"
             step = call.step(Unknown(f"{call.name}: {why}"))
         self.steps[node] = self._regrouped(step) if step.op is Plain.CONCAT else step
         if call.given.get("inplace"):

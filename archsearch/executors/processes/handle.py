@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
     for this thread alone: another one (a live view's) may take it, and then it is only noted.
     Windows cannot block it; there a worker ignores it once it has started.
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    # Python lets only the main thread set handlers; elsewhere Ctrl-C is somebody else's to handle.
+    main = threading.current_thread() is threading.main_thread()
+    if not (main and hasattr(signal, "pthread_sigmask")):
         yield
         return
     heard = False
