@@ -392,6 +392,7 @@ def test_errors_and_samplers_come_back_from_another_process() -> None:
         asr.validate({"name": "net", "blocks": []})
     again = pickle.loads(pickle.dumps(found.value))  # noqa: S301 (our own)
     assert (str(again), again.problems) == (str(found.value), found.value.problems)
+    assert pickle.loads(pickle.dumps(asr.search)) is asr.search  # noqa: S301 (our own)
     sent = pickle.dumps(asr.FeasibleSampler(asr.Space(), seed=3))
     sampler = pickle.loads(sent)  # noqa: S301 (our own)
     study = optuna.create_study(sampler=sampler)

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,9 @@ class _Search(ModuleType):
         from archsearch.search.run import search
 
         return search(*args, **options)
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        return import_module, (self.__name__,)
 
     @property
     def __signature__(self) -> inspect.Signature:

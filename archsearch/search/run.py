@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import optuna
+
 from archsearch.common import folder_lock
 from archsearch.common.console import note
 from archsearch.common.parse import Given
@@ -132,8 +134,12 @@ def run(
     # Before workers are started, which takes seconds.
     folder_lock.refuse_if_held(folder.path)
     check_storage(folder, storage)
-    with opener(on_note) as executor:
-        at = executor.run_of(config.seed)
-        on_event(ExecutorReady(config.name, folder.path, at, executor.capacity))
-        entries = driver.search(config, folder, executor, trials, on_event, storage)
+    verbosity = optuna.logging.get_verbosity()
+    try:
+        with opener(on_note) as executor:
+            at = executor.run_of(config.seed)
+            on_event(ExecutorReady(config.name, folder.path, at, executor.capacity))
+            entries = driver.search(config, folder, executor, trials, on_event, storage)
+    finally:
+        optuna.logging.set_verbosity(verbosity)  # which the driver lowers
     return SearchResult(config, folder.path, tuple(entries))
