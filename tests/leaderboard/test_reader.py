@@ -210,19 +210,17 @@ def of_size(row: str) -> str:
 def test_the_worst_that_fits_costs_bounded_time_and_memory(text: str, tmp_path: Path) -> None:
     assert len(text.encode()) <= MAX_BYTES
     code = (
-        "import resource, sys; from pathlib import Path\n"
+        "import re, sys; from pathlib import Path\n"
         "from archsearch.errors import InputError\n"
         "from archsearch.leaderboard.reader import read_leaderboard\n"
         "try: read_leaderboard(Path(sys.argv[1]))\n"
         "except InputError: pass\n"
-        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
-        "print(used.ru_maxrss, used.ru_utime)"
+        # Its own peak: ru_maxrss would also count the test's process, which it was forked from.
+        "print(re.search(r'VmHWM:\\s*(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     command = [sys.executable, "-c", code, str(leaderboard(tmp_path, text))]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    kibibytes, seconds = map(float, done.stdout.split())
-    assert kibibytes < 1 << 20
-    assert seconds < 60
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout) < 1 << 20
 
 
 # Conditions
