@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 def examples(usual: int) -> settings:
-    """`usual` examples, or as many as `ARCHSEARCH_EXAMPLES` asks for (`make test`: 2,000)."""
+    """`usual` examples, or as many as `ARCHSEARCH_EXAMPLES` asks for (`make test-slow`: 2,000)."""
     return settings(max_examples=int(os.environ.get("ARCHSEARCH_EXAMPLES", usual)))
 
 

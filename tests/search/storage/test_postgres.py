@@ -130,6 +130,7 @@ def test_a_server_that_goes_away_pauses_the_search_and_nothing_is_lost(
     assert len(executor.trained) == len(set(executor.trained))
 
 
+@pytest.mark.slow
 def test_connections_that_break_before_any_statement_cost_nothing(
     tmp_path: Path, database: Server
 ) -> None:
@@ -158,6 +159,7 @@ def test_connections_that_break_before_any_statement_cost_nothing(
     assert broken >= len(told) // 2 >= 5
 
 
+@pytest.mark.slow
 def test_an_operation_that_was_done_unseen_is_not_done_twice(
     tmp_path: Path, database: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
