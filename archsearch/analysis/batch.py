@@ -5,27 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import BinaryIO
 
 from archsearch.analysis.cached_totals import Screen
 from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.analysis.verdict_view import invalid_data, totals_data, verdict_data
-from archsearch.common.atomic_files import unreadable
-from archsearch.common.parse import MAX_BYTES, decoded, source_name
+from archsearch.common.parse import MAX_BYTES, decoded, open_input, source_name
 from archsearch.errors import ArchsearchError
 
 LINES_A_TASK = 64
@@ -57,12 +53,11 @@ def lines_of(path: str) -> Iterator[Line]:
 
     A file that is one spec over several lines counts as one line.
     """
-    with ExitStack() as stack:
-        try:
-            file = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+    try:
+        with open_input(path) as file:
             yield from _lines(file, path)
-        except OSError as error:
-            yield source_name(path), unreadable(source_name(path), error)
+    except ArchsearchError as error:
+        yield source_name(path), error
 
 
 def _lines(file: BinaryIO, path: str) -> Iterator[Line]:

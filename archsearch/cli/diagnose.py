@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def _write(folder: Path, mended: _Mended) -> None:
     texts = {paths.spec: spec_text(mended.spec)}
     if mended.recipe:
         texts[paths.recipe] = mended.recipe.model_dump_json(indent=2, exclude_defaults=True) + "\n"
-    if taken := [path.name for path in texts if path.exists()]:
+    if taken := [path.name for path in texts if os.path.lexists(path)]:
         raise ArchsearchError(
             f"--fix {one_line(str(folder))}: holds {' and '.join(taken)} already; "
             "give another folder"

@@ -57,13 +57,13 @@ def evaluate(
             f"--split holdout: {one_line(str(found.path))} was trained on all training images, "
             "so it has no hold-out; use --split test"
         )
+    paths = RunPaths(run)
+    folder = out or (paths.evaluation if split == "test" else paths.holdout_evaluation)
     trainer = Trainer.open(found.made.dataset, data, device, found.made.precision)
     trainer.check(found.analysis.network)
     images = trainer.dataset.test if split == "test" else trainer.held_out
     report = _report(found, trainer, images, split)
 
-    paths = RunPaths(run)
-    folder = out or (paths.evaluation if split == "test" else paths.holdout_evaluation)
     written = (
         *view.write_files(folder, report),
         *view.write_pixels(folder, report, images.pixels.numpy()),

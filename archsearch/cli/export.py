@@ -122,11 +122,10 @@ def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:
 
 
 def _write(content: bytes, out: Path | None) -> None:
-    from archsearch.common.atomic_files import replacing
+    from archsearch.common.atomic_files import write_output
 
     if out is None:
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
         return
-    with replacing(out) as temporary:
-        temporary.write_bytes(content)
+    write_output(out, content)

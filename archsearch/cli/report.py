@@ -33,8 +33,10 @@ def report(
         raise ArchsearchError("a report needs plotly: pip install 'archsearch[report]'") from error
     from archsearch.report.facts import read_facts
 
-    path = out or folder / "report.html"
     text = html(read_facts(folder))
-    atomic_files.write_text(path, text)
+    if out is None:
+        atomic_files.write_text(path := folder / "report.html", text)
+    else:
+        atomic_files.write_output(path := out, text.encode())
     size = len(text.encode()) / 1e6
     sys.stdout.write(f"{one_line(str(path))}  {size:.1f} MB\n")

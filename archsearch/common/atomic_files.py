@@ -8,7 +8,9 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from archsearch.common.guarded_files import NO_LINK, SpecialFileError, kind, open_checked
 from archsearch.errors import ArchsearchError
 
 
@@ -20,56 +22,88 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path`'s file if the block ends well.
+    """Yield a temporary path that takes the place of `path` if the block ends well.
 
-    Symbolic links are followed. What is no regular file (a pipe, a device) has nothing to replace:
-    it is given itself, to be written straight into.
+    For files of our own folders: a symbolic link is replaced, and what it leads to is left alone.
 
     Raises:
-        ArchsearchError: `path` is a folder; its folder cannot be written or the disk is full, and
-            the file is as it was.
+        ArchsearchError: `path` is a folder, a pipe or a device; its folder cannot be written or
+            the disk is full, and the file is as it was.
     """
-    with (_itself if _is_special(path) else _beside)(path) as place:
-        yield place
-
-
-def _is_special(path: Path) -> bool:
-    """Whether `path` leads to a pipe, a device or a socket; false where it leads nowhere yet."""
+    _refuse_special(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise unwritable(path, error) from error
-    if stat.S_ISDIR(mode):
-        raise ArchsearchError(f"{path} is a folder: give a file in it")
-    return not stat.S_ISREG(mode)
-
-
-@contextlib.contextmanager
-def _itself(path: Path) -> Iterator[Path]:
-    try:
-        yield path
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise ArchsearchError(f"{path}: cannot be written: {why}; give another file") from error
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    file_path = Path(os.path.realpath(path))
-    temporary = file_path.with_name(f".{file_path.name}.{os.getpid()}.tmp")
-    try:
-        file_path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        temporary.open("xb").close()  # not through a link that somebody left of that name
         yield temporary
         with temporary.open("rb+") as file:  # Windows flushes no file opened for reading
             os.fsync(file.fileno())
-        temporary.replace(file_path)
+        temporary.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def open_in_place(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file of our own to read and append; one that is not there is created.
+
+    A symbolic link is replaced by an empty file.
+
+    Raises:
+        ArchsearchError: `path` is a folder, a pipe or a device.
+        OSError: it cannot be written.
+    """
+    _refuse_special(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        path.unlink()
+    return open_checked(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_LINK, "ab+", buffering)
+
+
+def _refuse_special(path: Path) -> None:
+    """Check that what is at `path` can be replaced by a file: a file, a link or nothing."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if stat.S_ISDIR(mode):
+        raise ArchsearchError(f"{path} is a folder: give a file in it")
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise ArchsearchError(
+            f"{path}: cannot be written: is {kind(mode)}, not a regular file; remove it, then run "
+            "the same command again"
+        )
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a user named on the command line, as `cp` would.
+
+    Symbolic links are followed, and a file is replaced at once or not at all. A pipe or a device
+    is written into.
+
+    Raises:
+        ArchsearchError: it cannot be written.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        with replacing(Path(os.path.realpath(path))) as temporary:
+            temporary.write_bytes(content)
+        return
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise ArchsearchError(f"{path}: cannot be written: {why}; give another file") from error
 
 
 def drop_temporaries(folder: Path, process: int | None = None) -> list[Path]:
@@ -81,7 +115,7 @@ def drop_temporaries(folder: Path, process: int | None = None) -> list[Path]:
         ArchsearchError: something cannot be removed.
     """
     owner = r"\d+" if process is None else str(process)
-    name = re.compile(rf"\..+\.{owner}\.tmp")  # as `_beside` makes them
+    name = re.compile(rf"\..+\.{owner}\.tmp")  # as `replacing` makes them
     found = [p for p in sorted(folder.rglob(".*.tmp")) if name.fullmatch(p.name) and p.is_file()]
     for path in found:
         try:
@@ -108,4 +142,8 @@ def write_text(path: Path, text: str) -> None:
 
 def unreadable(path: Path | str, error: OSError) -> ArchsearchError:
     """What to tell of a file that cannot be read."""
-    return ArchsearchError(f"{path}: cannot be read: {error.strerror or error}")
+    advice = ""
+    if isinstance(error, SpecialFileError):
+        ours = not str(path).startswith(("/dev/", "/proc/"))  # as of a process substitution
+        advice = "; replace it by one" if ours else "; pipe it in and give - instead"
+    return ArchsearchError(f"{path}: cannot be read: {error.strerror or error}{advice}")

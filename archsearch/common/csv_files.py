@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from archsearch.common import atomic_files
 from archsearch.common.atomic_files import unreadable, unwritable
-from archsearch.errors import ArchsearchError
+from archsearch.common.guarded_files import open_regular
+from archsearch.errors import ArchsearchError, one_line
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_BLOCK = 1 << 14
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -31,8 +34,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> None:
     """Add one row in a single write; a line that a crash cut short is dropped first."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
+        with atomic_files.open_in_place(path) as file:
             _drop_cut_line(file)
             if file.seek(0, os.SEEK_END) == 0:
                 file.write(_csv_line(columns).encode())
@@ -43,20 +45,27 @@ def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
 
 MAX_CSV_BYTES = 64 << 20
 """A search of a thousand trials leaves a few megabytes."""
+MAX_ROW_CHARS = 1 << 20
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """A CSV's rows, as text.
+    """Read a CSV's rows as text.
+
+    Raises:
+        ArchsearchError: there is none, it cannot be read, or it is larger than `MAX_CSV_BYTES`.
+    """
+    return list(csv_rows(path))
+
+
+def csv_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Yield a CSV's rows as text, a row at a time.
 
     Raises:
         ArchsearchError: there is none, it cannot be read, or it is larger than `MAX_CSV_BYTES`.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            text = file.read(MAX_CSV_BYTES + 1)  # of a pipe no size is known before
-        if len(text) > MAX_CSV_BYTES:
-            raise ArchsearchError(f"{path}: larger than {MAX_CSV_BYTES >> 20} MiB: not ours")
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        for _, row in numbered_rows(path):
+            yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ArchsearchError(
@@ -64,35 +73,100 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         ) from error
 
 
+def numbered_rows(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """Yield a CSV's rows as text, each with the number of its last line.
+
+    Raises:
+        ArchsearchError: it is larger than `MAX_CSV_BYTES`.
+        OSError: it cannot be read.
+        UnicodeDecodeError, csv.Error: it is not a CSV.
+    """
+    row_chars = 0
+
+    def lines(text: TextIO) -> Iterator[str]:
+        nonlocal row_chars
+        while line := text.readline(MAX_ROW_CHARS + 1):
+            row_chars += len(line)
+            if row_chars > MAX_ROW_CHARS:
+                raise csv.Error(f"a row has more than {MAX_ROW_CHARS:,} characters")
+            yield line
+
+    with open_regular(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+        if os.fstat(file.fileno()).st_size > MAX_CSV_BYTES:
+            raise ArchsearchError(
+                f"{one_line(str(path))}: larger than {MAX_CSV_BYTES >> 20} MiB; "
+                "this is not a file that archsearch writes"
+            )
+        reader = csv.DictReader(lines(text))
+        for row in reader:
+            row_chars = 0
+            yield reader.line_num, row
+
+
 def mended_csv(path: Path, columns: Sequence[str]) -> int:
     """Drop the lines of a CSV that are no rows of these columns; how many those were.
+
+    A file of any size is repaired, a line at a time. A link is replaced by a copy.
 
     Raises:
         ArchsearchError: it cannot be read or written.
     """
+    head = _csv_line(columns).encode()
     try:
-        raw = path.read_bytes()
+        with open_regular(path) as file:
+            lines = _lines(file)
+            first = next(lines, head)
+            dropped = sum(not _is_row(line, len(columns)) for line in lines)
+            empty = file.tell() == 0
+        if first == head and not (empty or dropped or path.is_symlink()):
+            return 0
+        with (
+            atomic_files.replacing(path) as temporary,
+            open_regular(path) as file,  # closed before it is replaced, which Windows asks for
+            temporary.open("wb") as copy,
+        ):
+            copy.write(head)
+            rows = islice(_lines(file), 1, None)
+            copy.writelines(line for line in rows if _is_row(line, len(columns)))
     except FileNotFoundError:
         return 0
     except OSError as error:
         raise unreadable(path, error) from error
-    lines = raw.decode("utf-8", "replace").splitlines(keepends=True)
-    head = _csv_line(columns)
-    kept = [line for line in lines[1:] if _is_row(line, len(columns))]
-    text = head + "".join(kept)
-    if text.encode() == raw:
-        return 0
-    atomic_files.write_text(path, text)
-    return len(lines) - (lines[:1] == [head]) - len(kept)
+    return dropped + (first != head)
 
 
-def _is_row(line: str, columns: int) -> bool:
-    """Whether a line is one whole row; ours have no line breaks inside of cells."""
-    if not line.endswith("\n") or "\ufffd" in line or "\0" in line:
-        return False
+def count_rows(path: Path) -> int:
+    """Count the rows of a CSV that `mended_csv` has seen; 0 if there is none.
+
+    Raises:
+        ArchsearchError: it cannot be read.
+    """
     try:
-        rows = list(csv.reader([line], strict=True))
-    except csv.Error:
+        with open_regular(path) as file:
+            return max(0, sum(1 for _ in _lines(file)) - 1)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines; only the start of one that is too long for a row."""
+    while line := file.readline(MAX_ROW_CHARS):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_ROW_CHARS)
+
+
+def _is_row(line: bytes, columns: int) -> bool:
+    """Whether a line is one whole row; ours have no line breaks inside of cells."""
+    if not line.endswith(b"\n") or b"\0" in line:
+        return False
+    if line.isascii() and b'"' not in line and b"\r" not in line:  # many times faster
+        return line != b"\n" and line.count(b",") == columns - 1
+    try:
+        rows = list(csv.reader([line.decode("utf-8")], strict=True))
+    except (UnicodeDecodeError, csv.Error):
         return False
     return len(rows) == 1 and len(rows[0]) == columns
 
@@ -114,8 +188,15 @@ def _cell(value: Any) -> Any:
 
 
 def _drop_cut_line(file: BinaryIO) -> None:
-    end = file.seek(0, os.SEEK_END)
-    file.seek(max(0, end - 1))
-    if end and file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+    """Cut a file off after its last line break."""
+    end = whole = file.seek(0, os.SEEK_END)
+    while whole:
+        start = max(0, whole - _BLOCK)
+        file.seek(start)
+        at = file.read(whole - start).rfind(b"\n")
+        if at >= 0:
+            whole = start + at + 1
+            break
+        whole = start
+    if whole < end:
+        file.truncate(whole)

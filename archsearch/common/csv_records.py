@@ -9,11 +9,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from archsearch.common.csv_files import numbered_rows
+from archsearch.common.guarded_files import SPEC_HASH
 from archsearch.common.parse import from_mapping
 from archsearch.errors import MAX_PROBLEMS_SHOWN, ArchsearchError, InputError, Problem, one_line
 
-MAX_BYTES = 64 << 20
-"""Of a CSV; a search of a thousand trials leaves a few megabytes."""
 MAX_ROWS = 200_000
 
 
@@ -29,8 +29,7 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[int, Field(ge=0, le=10**15)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(_text)]
-SpecHash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""Names a folder, so it must not be a path."""
+SpecHash = Annotated[str, Field(pattern=f"^{SPEC_HASH.pattern}$")]
 
 
 class Cells(BaseModel):
@@ -67,19 +66,10 @@ def _lines(path: Path, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, cells that hold something)."""
     name = one_line(str(path))
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ArchsearchError(f"{name}: larger than {MAX_BYTES >> 20} MiB; {_NOT_OURS}")
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            for count, row in enumerate(reader):
-                if count >= most:
-                    raise ArchsearchError(
-                        f"{name}: more than {most:,} rows: a report takes no more"
-                    )
-                yield reader.line_num, {k: v for k, v in row.items() if isinstance(k, str) and v}
+        for count, (line, row) in enumerate(numbered_rows(path)):
+            if count >= most:
+                raise ArchsearchError(f"{name}: more than {most:,} rows: a report takes no more")
+            yield line, {k: v for k, v in row.items() if isinstance(k, str) and v}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ArchsearchError(f"{name}: cannot be read: {why}") from error
-
-
-_NOT_OURS = "this is not a file that archsearch writes"

@@ -7,12 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from io import RawIOBase
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import lock_descriptor
 
-from archsearch.common.atomic_files import unwritable
+from archsearch.common.atomic_files import open_in_place, unwritable
+from archsearch.common.guarded_files import NO_LINK, open_checked
 from archsearch.errors import StudyError
 
 _TRIES, _TRY_EVERY_S = 20, 0.01
@@ -30,9 +31,8 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / ".lock"
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             # Without a buffer, closing writes nothing and cannot fail.
-            file = stack.enter_context(path.open("ab+", buffering=0))
+            file = stack.enter_context(open_in_place(path, buffering=0))
             taken = _taken(file)
         except OSError as error:
             raise unwritable(path, error) from error
@@ -59,13 +59,14 @@ def holder(folder: Path) -> str | None:
     path = folder / ".lock"
     try:
         # NFS locks only files that are open for writing; without the permission, reading must do.
-        with path.open("rb+" if os.access(path, os.W_OK) else "rb", buffering=0) as file:
+        flags, mode = (os.O_RDWR, "rb+") if os.access(path, os.W_OK) else (os.O_RDONLY, "rb")
+        with open_checked(path, flags | NO_LINK, mode, buffering=0) as file:
             return None if _taken(file) else _owner(file)
     except OSError:
         return None
 
 
-def _taken(file: RawIOBase) -> bool:
+def _taken(file: BinaryIO) -> bool:
     """Lock an open file until it is closed; return false if another process keeps it locked."""
     for _ in range(_TRIES):
         if lock_descriptor(file.fileno(), blocking=False):
@@ -74,7 +75,7 @@ def _taken(file: RawIOBase) -> bool:
     return False
 
 
-def _owner(file: RawIOBase) -> str:
+def _owner(file: BinaryIO) -> str:
     """Read who locked a file; on Windows nobody else can read its first byte."""
     file.seek(1 if sys.platform == "win32" else 0)
     return (file.read(80) or b"").decode("utf-8", "replace").strip() or "another process"

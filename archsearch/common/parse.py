@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar, get_args
+from typing import Any, BinaryIO, TypeGuard, TypeVar, get_args
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from archsearch.common.atomic_files import unreadable
+from archsearch.common.guarded_files import open_regular
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
 
 MAX_BYTES = 1 << 19
@@ -47,20 +49,39 @@ _BOUND_ERRORS = {
 
 
 def read_text(path: str) -> str:
-    """The text of `path` ("-": standard input), at most `MAX_BYTES`.
+    """Read the text of a regular file, or of standard input ("-"), at most `MAX_BYTES`.
 
     Raises:
         ArchsearchError: it cannot be read, is not UTF-8 or is too large.
     """
+    with open_input(path) as file:
+        return decoded(file.read(MAX_BYTES + 1), source_name(path))
+
+
+@contextlib.contextmanager
+def open_input(path: str) -> Iterator[BinaryIO]:
+    """Open what a user named for reading: a regular file, or standard input ("-").
+
+    Standard input may be any kind of file, and may also be named by its path (/dev/stdin).
+
+    Raises:
+        ArchsearchError: it cannot be read, or is a pipe, a device, a socket or a folder.
+    """
     try:
-        if path == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with Path(path).open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
+        if path == "-" or _is_standard_input(path):
+            yield sys.stdin.buffer
+            return
+        with open_regular(Path(path)) as file:
+            yield file
     except OSError as error:
         raise unreadable(source_name(path), error) from error
-    return decoded(data, source_name(path))
+
+
+def _is_standard_input(path: str) -> bool:
+    try:
+        return os.path.samestat(Path(path).stat(), os.fstat(0))
+    except OSError:
+        return False
 
 
 def decoded(data: bytes, source: str) -> str:

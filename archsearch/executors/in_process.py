@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -78,6 +77,6 @@ class InProcessExecutor:
 
 def _set_aside(paths: RunPaths) -> None:
     try:
-        shutil.move(paths.checkpoint, paths.damaged_checkpoint)
+        paths.checkpoint.replace(paths.damaged_checkpoint)
     except OSError as error:
         raise atomic_files.unwritable(paths.checkpoint, error) from error

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from archsearch.common.guarded_files import read_at_most
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line
 
 MAX_BYTES = 1 << 24
@@ -34,10 +35,7 @@ def csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _text(path: Path) -> str:
     name = one_line(str(path))
     try:
-        if path.exists() and not path.is_file():
-            raise ArchsearchError(f"{name}: is no file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_at_most(path, MAX_BYTES)
     except OSError as error:
         why = error.strerror or str(error)
         raise ArchsearchError(

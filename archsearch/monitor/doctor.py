@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.analysis.analyze import analyze
 from archsearch.common import atomic_files, csv_files, folder_lock
+from archsearch.common.guarded_files import holds
 from archsearch.common.parse import from_json, from_toml, read_text
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard.entry import REJECTION_COLUMNS, leaderboard_text, write_leaderboard
@@ -134,11 +135,8 @@ def _orphans(study: optuna.Study) -> Iterator[Fault]:
 
 def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[Fault]:
     entries = leaderboard(study, config, folder)
-    try:
-        found = folder.leaderboard.read_bytes()
-    except OSError:
-        found = b""
-    if found != leaderboard_text(entries, knob_choices(config.space)).encode():
+    text = leaderboard_text(entries, knob_choices(config.space))
+    if not holds(folder.leaderboard, text.encode()):
         write_leaderboard(folder.leaderboard, entries, knob_choices(config.space))
         yield Fault("leaderboard.csv", "was not as the study has it", mended=True)
     if dropped := csv_files.mended_csv(folder.rejections, REJECTION_COLUMNS):

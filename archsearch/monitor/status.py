@@ -128,7 +128,7 @@ def _rejected(folder: StudyFolder) -> Counter[str]:
     if not folder.rejections.exists():
         return Counter()
     try:
-        rows = csv_files.read_csv(folder.rejections)
+        rows = csv_files.csv_rows(folder.rejections)
+        return Counter(rule for row in rows for rule in (row["rules"] or "").split())
     except ArchsearchError:
         return Counter()  # `archsearch doctor` mends it
-    return Counter(rule for row in rows for rule in (row["rules"] or "").split())

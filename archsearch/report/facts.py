@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.common.csv_records import MAX_TEXT, read_rows
+from archsearch.common.guarded_files import SPEC_HASH, inside
 from archsearch.common.parse import M, from_json, read_text
 from archsearch.errors import ArchsearchError, InputError, Problem, StudyError, one_line, shown
 from archsearch.leaderboard.entry import Entry
@@ -26,8 +26,6 @@ from archsearch.training.run_paths import EvaluationPaths, RunPaths, final_folde
 
 MAX_FINAL_RUNS = 20
 """Of one finalist; the page shows the first."""
-_SPEC_HASH = re.compile(r"[0-9a-f]{64}")
-"""Names a folder, so it must not be a path."""
 
 T = TypeVar("T")
 Hashed = TypeVar("Hashed", Analysis, EvaluationRecord)
@@ -156,7 +154,7 @@ def _rows(folder: StudyFolder) -> tuple[Entry, ...]:
         name = one_line(str(path))
         raise ArchsearchError(f"{name}: more than {MAX_TRIALS:,} rows: a report takes no more")
     for row in found:
-        if not _SPEC_HASH.fullmatch(row.spec_hash):
+        if not SPEC_HASH.fullmatch(row.spec_hash):
             message = f"spec_hash must be 64 hexadecimal digits, got {shown(row.spec_hash)}"
             raise InputError(str(path), [Problem(f"trial {row.trial}", "spec_hash", message)])
         if row.spec_hash in seen:
@@ -200,6 +198,7 @@ def _finalist(row: Entry, folder: Path) -> Finalist:
 def _final(folder: Path, seed: int, spec_hash: str) -> Final:
     paths = RunPaths(folder)
     evaluation = EvaluationPaths(paths.evaluation)
+    pixels = evaluation.mistakes_pixels
     return Final(
         folder=folder,
         seed=seed,
@@ -211,7 +210,7 @@ def _final(folder: Path, seed: int, spec_hash: str) -> Final:
             lambda file: _of_network(spec_hash, _json(EvaluationRecord, file)),
             f"`archsearch evaluate {one_line(str(folder))}` writes it",
         ),
-        pixels=pixels if (pixels := evaluation.mistakes_pixels).is_file() else None,
+        pixels=pixels if pixels.is_file() and not pixels.is_symlink() else None,
     )
 
 
@@ -237,11 +236,11 @@ def _history(path: Path) -> tuple[Epoch, ...] | Absent:
 
 
 def _part(path: Path, read: Callable[[Path], T], remedy: str) -> T | Absent:
-    """A file that a page can do without."""
+    """A file that a page can do without; what lies outside of the folder is not for the page."""
     name = one_line("/".join(path.parts[-4:]))
     if not path.is_file():
         return Absent(f"{name} is not there; {remedy}.")
     try:
-        return read(path)
+        return read(inside(path.parent, path))
     except ArchsearchError as error:
         return Absent(f"{name} cannot be used: {one_line(str(error))[:300]}; {remedy}.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from archsearch.common.guarded_files import open_regular
 from archsearch.errors import one_line
 from archsearch.report.components import absent, prose, scroller
 from archsearch.report.facts import Absent, Final, Finalist
@@ -128,7 +129,7 @@ def _tiles(strip: Path | None, count: int) -> list[str]:
     if strip is None:
         return []
     try:
-        with Image.open(strip, formats=("PNG",)) as image:
+        with open_regular(strip) as file, Image.open(file, formats=("PNG",)) as image:
             if image.size != (SIDE * count, SIDE):
                 return []
             return [_address(image.crop((SIDE * i, 0, SIDE * (i + 1), SIDE))) for i in range(count)]

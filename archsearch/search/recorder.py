@@ -70,8 +70,7 @@ class Rejections:
         """Go on where the file ends."""
         # What a crash or another program left there is no reason to stop.
         csv_files.mended_csv(self.folder.rejections, REJECTION_COLUMNS)
-        if self.folder.rejections.exists():
-            self._count = len(csv_files.read_csv(self.folder.rejections))
+        self._count = csv_files.count_rows(self.folder.rejections)
 
     def add(self, rejection: Rejection) -> None:
         """Add a row, and tell of it."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
+
+from archsearch.common.guarded_files import SPEC_HASH, inside, kind
+from archsearch.errors import StudyError, shown
 
 
 class StudyFolder:
@@ -21,9 +25,44 @@ class StudyFolder:
         """Optuna's URL of the study's own database."""
         self.elsewhere: Final = path / "storage.txt"
         """Says which other database the study is kept in, if it is not its own."""
-        self.reference: Final = path / "reference"
-        """The folder of the spec that the search started from, if that is not a trial."""
+
+    @property
+    def reference(self) -> Path:
+        """The folder of the spec that the search started from, if that is not a trial.
+
+        Raises:
+            StudyError: it is a link that leads out of the study's folder.
+        """
+        return inside(self.path, self.path / "reference")
 
     def trial(self, spec_hash: str) -> Path:
-        """Return the folder of one network."""
-        return self.path / "trials" / spec_hash[:12]
+        """Return the folder of one network.
+
+        Raises:
+            StudyError: this is not a spec's hash, or the folder is a link that leads out of the
+                study's folder.
+        """
+        if not SPEC_HASH.fullmatch(str(spec_hash)):  # what a database holds may be of any type
+            raise StudyError(
+                f"{self.path}: a spec_hash must be 64 hexadecimal digits, got {shown(spec_hash)}; "
+                "another program wrote it: restore study.db and leaderboard.csv from a copy"
+            )
+        return inside(self.path, self.path / "trials" / spec_hash[:12])
+
+    def check_database(self) -> None:
+        """Check that the study's own database, if there is one, is a file in the folder.
+
+        Raises:
+            StudyError: it, or a file that SQLite keeps beside it, is a link or not a regular file.
+        """
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            path = Path(f"{self.database}{suffix}")
+            try:
+                mode = path.lstat().st_mode
+            except OSError:
+                continue
+            if not S_ISREG(mode):
+                raise StudyError(
+                    f"{path}: is {kind(mode)}, and SQLite would write outside of the folder; put "
+                    "a copy of the file in its place, or give the database elsewhere by --storage"
+                )

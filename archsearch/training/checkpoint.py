@@ -14,6 +14,7 @@ from torch import nn, optim
 from torch.optim.swa_utils import AveragedModel
 
 from archsearch.common.atomic_files import replacing
+from archsearch.common.guarded_files import SpecialFileError, open_regular
 from archsearch.errors import CheckpointError
 from archsearch.training.records import Epoch
 
@@ -123,7 +124,8 @@ def read(path: Path) -> Checkpoint:
         CheckpointError: it is not there, damaged, or of another version of archsearch.
     """
     try:
-        raw = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as file:
+            raw = torch.load(file, map_location="cpu", weights_only=True)
         version = raw["format"]
         if version == FORMAT:
             training = raw["training"]
@@ -135,7 +137,8 @@ def read(path: Path) -> Checkpoint:
             )
             history = tuple(Epoch(**epoch) for epoch in raw["history"])
             return Checkpoint(str(raw["run"]), history, state)
-    except (FileNotFoundError, PermissionError) as error:  # of a cut file, torch's OSError
+    except (FileNotFoundError, PermissionError, SpecialFileError) as error:
+        # of a cut file, torch's OSError
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
         raise CheckpointError(

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from archsearch.common.atomic_files import cache_folder, write_text
+from archsearch.common.guarded_files import read_at_most
 from archsearch.errors import ArchsearchError
 
 PrecisionName = Literal["fp32", "bf16"]
@@ -25,6 +26,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE_BYTES = 2**21
 _HEAP_BYTES = 2**32
+_MAX_BYTES = 1 << 20
+"""Of what is remembered of this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ def bf16_is_faster(name: str) -> bool:
     memory = cache_folder() / "bf16.json"
     key = f"{name}, torch {torch.__version__}"
     try:
-        known = dict(json.loads(memory.read_text(encoding="utf-8")))
+        known = dict(json.loads(read_at_most(memory, _MAX_BYTES)))
     except (OSError, ValueError, TypeError):
         known = {}
     if key not in known:

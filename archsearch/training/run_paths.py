@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from archsearch.common.guarded_files import inside
+
 _FINAL = re.compile(r"final-(\d{1,7})", re.ASCII)
 
 
@@ -25,8 +27,25 @@ class RunPaths:
             self.history, self.model,
         )  # fmt: skip
         self.result: Final = folder / "result.json"
-        self.evaluation: Final = folder / "evaluation"
-        self.holdout_evaluation: Final = folder / "evaluation-holdout"
+        self._folder: Final = folder
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of its evaluation on the test images.
+
+        Raises:
+            StudyError: it is a link that leads out of the run's folder.
+        """
+        return inside(self._folder, self._folder / "evaluation")
+
+    @property
+    def holdout_evaluation(self) -> Path:
+        """The folder of its evaluation on the hold-out.
+
+        Raises:
+            StudyError: it is a link that leads out of the run's folder.
+        """
+        return inside(self._folder, self._folder / "evaluation-holdout")
 
 
 class EvaluationPaths:
@@ -39,14 +58,22 @@ class EvaluationPaths:
 
 
 def final_folder(trial: Path, seed: int) -> Path:
-    """Return the folder of a finalist's retraining, in that of its trial."""
-    return trial / f"final-{seed}"
+    """Return the folder of a finalist's retraining, in that of its trial.
+
+    Raises:
+        StudyError: it is a link that leads out of the trial's folder.
+    """
+    return inside(trial, trial / f"final-{seed}")
 
 
 def final_folders(trial: Path) -> dict[int, Path]:
-    """Return the folders of a finalist's retrainings by seed, lowest first."""
+    """Return the folders of a finalist's retrainings by seed, lowest first.
+
+    Raises:
+        StudyError: one is a link that leads out of the trial's folder.
+    """
     try:
-        found = {int(n[1]): p for p in trial.iterdir() if (n := _FINAL.fullmatch(p.name))}
+        seeds = sorted(int(n[1]) for p in trial.iterdir() if (n := _FINAL.fullmatch(p.name)))
     except OSError:
         return {}
-    return dict(sorted(found.items()))
+    return {seed: final_folder(trial, seed) for seed in seeds}

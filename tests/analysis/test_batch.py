@@ -155,13 +155,12 @@ def test_a_worker_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_workers_end_with_their_parent(sent: signal.Signals, tmp_path: Path) -> None:
-    path = tmp_path / "pipe.ndjson"
-    os.mkfifo(path)
-    command = [sys.executable, "-m", "archsearch", "validate", str(path), "--format", "ndjson"]
-    run = subprocess.Popen([*command, "--jobs", "2"], cwd=ROOT, stdout=-3, stderr=-3)
-    with path.open("w") as pipe:
-        pipe.write(f"{compact(SEEDS[1], 'a')}\n" * 2_000)  # work for both, and no end
+def test_workers_end_with_their_parent(sent: signal.Signals) -> None:
+    command = [sys.executable, "-m", "archsearch", "validate", "-", "--format", "ndjson"]
+    run = subprocess.Popen([*command, "--jobs", "2"], cwd=ROOT, stdin=-1, stdout=-3, stderr=-3)
+    assert run.stdin
+    with run.stdin as pipe:
+        pipe.write(f"{compact(SEEDS[1], 'a')}\n".encode() * 2_000)  # work for both, and no end
         pipe.flush()
         workers = Path(f"/proc/{run.pid}/task/{run.pid}/children")
         until(lambda: len(workers.read_text().split()) == 2)

@@ -9,7 +9,7 @@ import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,22 +38,63 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_link_is_followed_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", ["a file", "nothing", "a folder"])
+def test_a_link_is_replaced_and_what_it_leads_to_is_left(tmp_path: Path, there: str) -> None:
+    target = tmp_path / "target"
+    if there == "a folder":
+        target.mkdir()
+    elif there == "a file":
+        target.write_text("mine")
+    for name, write in OWN_WRITES.items():
+        link = tmp_path / name
+        link.symlink_to(target)
+        write(link)
+        assert link.is_file()
+        assert not link.is_symlink()
+    assert target.exists() == (there != "nothing")
+    if there == "a file":
+        assert target.read_text() == "mine"
+    assert not target.is_dir() or not list(target.iterdir())
+
+
+OWN_WRITES: dict[str, Callable[[Path], None]] = {
+    "text": lambda path: atomic_files.write_text(path, "text"),
+    "rows": lambda path: csv_files.append_csv(path, ("a",), {"a": "b"}),
+}
+
+
+@pytest.mark.parametrize("name", OWN_WRITES)
+def test_a_pipe_in_a_place_of_ours_is_refused_without_waiting(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArchsearchError, match="pipe: cannot be written: is a pipe, not a regular"):
+        OWN_WRITES[name](tmp_path / "pipe")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_of_the_temporary_files_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / f".a.csv.{os.getpid()}.tmp").symlink_to(tmp_path / "target")
+    atomic_files.write_text(tmp_path / "a.csv", "text")
+    assert (tmp_path / "target").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "target"}
+
+
+def test_an_output_that_a_user_names_follows_links(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     link = tmp_path / "link"
     link.symlink_to(folder / "a.txt")
-    for text in ("where nothing was", "where something was"):
-        atomic_files.write_text(link, text)
+    for text in (b"where nothing was", b"where something was"):
+        atomic_files.write_output(link, text)
         assert link.is_symlink()
-        assert (folder / "a.txt").read_text() == text
+        assert (folder / "a.txt").read_bytes() == text
         assert list(folder.iterdir()) == [folder / "a.txt"]
 
 
-def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
+def test_a_pipe_that_a_user_names_is_written_into_and_stays(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
-        atomic_files.write_text(pipe, "through")
+        atomic_files.write_output(pipe, b"through")
         try:
             assert reader.communicate(timeout=20)[0] == b"through"
         finally:
@@ -66,29 +107,30 @@ def test_a_pipe_is_written_into_and_stays(tmp_path: Path) -> None:
 def test_a_folder_is_not_replaced(path: str) -> None:
     with pytest.raises(ArchsearchError, match=r"is a folder: give a file in it"):
         atomic_files.write_text(Path(path), "text")
+    with pytest.raises(ArchsearchError, match=r"is a folder: give a file in it"):
+        atomic_files.write_output(Path(path), b"text")
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(ArchsearchError, match="a: cannot be written: Too many levels of symbolic"):
-        atomic_files.write_text(tmp_path / "a", "text")
+        atomic_files.write_output(tmp_path / "a", b"text")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_device_is_written_into_and_stays() -> None:
+def test_a_device_that_a_user_names_is_written_into_and_stays() -> None:
     before = Path("/dev/full").stat()
     with pytest.raises(ArchsearchError, match=r"^/dev/full: cannot be written: No space left"):
-        atomic_files.write_text(Path("/dev/full"), "text")
+        atomic_files.write_output(Path("/dev/full"), b"text")
     after = Path("/dev/full").stat()
     assert stat.S_ISCHR(after.st_mode)
     assert after.st_ino == before.st_ino
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_full_disk() -> None:
-    with pytest.raises(ArchsearchError, match="No space left on device"):
-        csv_files.append_csv(Path("/dev/full"), ("a",), {"a": "b"})
+def test_a_full_disk(tmp_path: Path) -> None:
+    with no_room(), pytest.raises(ArchsearchError, match="File too large; what was saved before"):
+        csv_files.append_csv(tmp_path / "a.csv", ("a",), {"a": "b"})
 
 
 def test_a_line_that_a_crash_cut_short_is_dropped(tmp_path: Path) -> None:
@@ -259,3 +301,94 @@ def test_a_csv_that_is_too_large_is_not_read(
     monkeypatch.setattr(csv_files, "MAX_CSV_BYTES", 200)
     with pytest.raises(ArchsearchError, match="larger than"):
         csv_files.read_csv(path)
+
+
+def test_a_row_that_is_too_long_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_files, "MAX_ROW_CHARS", 100)
+    path = tmp_path / "rows.csv"
+    for text in ("a,b\n" + "x" * 101, "a,b\n" + '"x\n","y\n",' * 20):
+        path.write_text("a,b\n" + "1,2\n" * 100)
+        assert len(csv_files.read_csv(path)) == 100
+        path.write_text(text)
+        with pytest.raises(ArchsearchError, match="a row has more than 100 characters"):
+            csv_files.read_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "dropped"),
+    [
+        (b"", b"a,b\n", 0),
+        (b"a,b\n1,2\n", b"a,b\n1,2\n", 0),
+        (b"a,b\n1,2\n3,", b"a,b\n1,2\n", 1),
+        (b"a,b\n1,2\n\n3\n4,5,6\n7,8\n", b"a,b\n1,2\n7,8\n", 3),
+        (b"a,b\n" + b"\0" * 500, b"a,b\n", 1),
+        (b"a,b\n" + b"x" * 150 + b",\n1,2\n", b"a,b\n1,2\n", 1),
+        (b"\0" * 500 + b"\n1,2\n", b"a,b\n1,2\n", 1),
+        (b"c,d\n1,2\n", b"a,b\n1,2\n", 1),
+        ('a,b\n"1,1","é"\n'.encode(), 'a,b\n"1,1","é"\n'.encode(), 0),
+        ('a,b\n1,"2\u20283"\n'.encode(), 'a,b\n1,"2\u20283"\n'.encode(), 0),
+        (b"a,b\n1,\xff\n", b"a,b\n", 1),
+        (b'a,b\n1,"2\n', b"a,b\n", 1),
+        (b"a,b\r\n1,2\r\n", b"a,b\n1,2\r\n", 1),
+    ],
+)
+def test_a_csv_is_repaired_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, kept: bytes, dropped: int
+) -> None:
+    monkeypatch.setattr(csv_files, "MAX_ROW_CHARS", 100)
+    path = tmp_path / "a.csv"
+    path.write_bytes(text)
+    assert csv_files.mended_csv(path, ("a", "b")) == dropped
+    assert path.read_bytes() == kept
+    assert csv_files.count_rows(path) == len(csv_files.read_csv(path))
+    assert csv_files.mended_csv(path, ("a", "b")) == 0
+
+
+def test_a_link_to_a_csv_becomes_a_copy_of_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"a,b\n1,2\n")
+    (tmp_path / "a.csv").symlink_to(tmp_path / "target")
+    assert csv_files.mended_csv(tmp_path / "a.csv", ("a", "b")) == 0
+    csv_files.append_csv(tmp_path / "a.csv", ("a", "b"), {"a": 3, "b": 4})
+    assert (tmp_path / "a.csv").read_bytes() == b"a,b\n1,2\n3,4\n"
+    assert (tmp_path / "target").read_bytes() == b"a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("cut", [b"", b"3,", b"3" * 100_000])
+def test_only_the_end_of_a_csv_is_read_to_add_to_it(tmp_path: Path, cut: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"a,b\n" + b"1,2\n" * 10_000 + cut)
+    csv_files.append_csv(path, ("a", "b"), {"a": 5, "b": 6})
+    assert path.read_bytes() == b"a,b\n" + b"1,2\n" * 10_000 + b"5,6\n"
+
+
+def test_a_csv_without_a_whole_line_is_begun_again(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"x" * 50_000)
+    csv_files.append_csv(tmp_path / "a.csv", ("a", "b"), {"a": 5, "b": 6})
+    assert (tmp_path / "a.csv").read_bytes() == b"a,b\n5,6\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_lock_does_not_touch_what_a_link_leads_to(tmp_path: Path, *, there: bool) -> None:
+    target = tmp_path / "target"
+    if there:
+        target.write_text("mine")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / ".lock").symlink_to(target)
+    assert folder_lock.holder(folder) is None
+    with folder_lock.locked(folder):
+        assert folder_lock.holder(folder) == f"process {os.getpid()}"
+    assert target.exists() == there
+    assert not there or target.read_text() == "mine"
+
+
+def test_a_pipe_for_a_lock_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    assert folder_lock.holder(tmp_path) is None
+    with (
+        pytest.raises(ArchsearchError, match=r"\.lock: cannot be written: is a pipe"),
+        folder_lock.locked(tmp_path),
+    ):
+        pass

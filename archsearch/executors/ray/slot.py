@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from archsearch.common import atomic_files
+from archsearch.common.guarded_files import open_regular
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors.messages import Ready
 from archsearch.training.job import Job
@@ -73,7 +74,10 @@ class Slot:
         """
         path = RunPaths(job.folder).checkpoint
         try:
-            checkpoint = path.read_bytes() if path.exists() else None
+            with open_regular(path) as file:
+                checkpoint = file.read()
+        except FileNotFoundError:
+            checkpoint = None
         except OSError as error:
             raise atomic_files.unreadable(path, error) from error
         self.job, self.dropped, self.begun, self.done, self.lost = job, False, False, False, None

@@ -57,8 +57,11 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
     """Refuse to search again in the folder's own database what was searched in another.
 
     Raises:
-        StudyError: no `storage` is given, and there is one.
+        StudyError: no `storage` is given, and there is one; or the folder's own database is a
+            link or not a regular file.
     """
+    if storage is None:
+        folder.check_database()
     if storage is None and folder.elsewhere.exists():
         where = one_line(read_text(str(folder.elsewhere)).strip())
         raise StudyError(
