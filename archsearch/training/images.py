@@ -6,7 +6,7 @@ import hashlib
 import http.client
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from archsearch.common.atomic_files import cache_folder, replacing
+from archsearch.common.guarded_files import open_regular
 from archsearch.errors import ArchsearchError, DataError
 from archsearch.training import shapes
 from archsearch.training.datasets import CLASSES, DATASETS, HOLDOUT_SHARE, SIDE, DatasetName
@@ -26,7 +27,11 @@ from archsearch.training.datasets import CLASSES, DATASETS, HOLDOUT_SHARE, SIDE,
 HOLDOUT_SEED = 0
 _BATCHES = "cifar-10-batches-py"
 _DOWNLOAD_TIMEOUT_S = 30
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
+_MAX_CACHE_BYTES = 1 << 28
+"""Decoded, CIFAR-10 has 184 million bytes."""
+_MAX_BATCH_BYTES = 1 << 28
+"""Of a file of torchvision's CIFAR-10; the largest is its archive, of 170 million bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,9 @@ def _torchvision(folder: Path | None) -> Dataset:
     from torchvision.datasets import CIFAR10  # noqa: PLC0415 (a second to import)
 
     root = folder or cache_folder()
+    names = [name for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list)]
+    batches = [root / _BATCHES / name for name in (*names, CIFAR10.meta["filename"])]
+    _refuse_special_files([*batches, root / CIFAR10.filename])
     download = folder is None  # torchvision looks first, and mends what is incomplete
     try:
         with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
@@ -122,6 +130,24 @@ def _torchvision(folder: Path | None) -> Dataset:
         raise DataError(f"CIFAR-10 {what} ({reason}); {_WAYS_OUT}") from error
     images = [Images(torch.from_numpy(s.data), torch.tensor(s.targets)) for s in splits]
     return Dataset("cifar10", tuple(splits[0].classes), *images)
+
+
+def _refuse_special_files(paths: Iterable[Path]) -> None:
+    """Check that files whose MD5 torchvision will compute are files, and not endless.
+
+    Raises:
+        DataError: one is a pipe or a device, or larger than any of CIFAR-10's.
+    """
+    for path in paths:
+        try:
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}; {_WAYS_OUT}") from error
+        if size > _MAX_BATCH_BYTES:
+            raise DataError(f"{path}: is too large for a file of CIFAR-10; {_WAYS_OUT}")
 
 
 @contextmanager
@@ -143,10 +169,6 @@ def _cached_image_folder(folder: Path) -> Dataset:
             stat = path.stat()
             state = f"{path.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}\n"
             listing.update(state.encode())
-    cache = cache_folder() / f"cifar10-{listing.hexdigest()[:16]}.pt"
-    cached = _read_cache(cache)
-    if cached is not None:
-        return cached
     names = [sorted({path.parent.name for path in split}) for split in files.values()]
     if names[0] != names[1]:
         only = sorted(set(names[0]) ^ set(names[1]))
@@ -155,10 +177,12 @@ def _cached_image_folder(folder: Path) -> Dataset:
     index = {name: i for i, name in enumerate(classes)}
     labels = [torch.tensor([index[path.parent.name] for path in split]) for split in files.values()]
     _raise(_count_problems(classes, *labels))
-    dataset = _checked(
-        Dataset("cifar10", classes, *map(Images, map(_decoded, files.values()), labels))
-    )
-    _write_cache(cache, dataset)
+    cache = cache_folder() / f"cifar10-{listing.hexdigest()[:16]}.pt"
+    cached = _read_cache(cache, [len(split) for split in files.values()])
+    pixels = cached or [_decoded(split) for split in files.values()]
+    dataset = _checked(Dataset("cifar10", classes, *map(Images, pixels, labels)))
+    if cached is None:
+        _write_cache(cache, pixels)
     return dataset
 
 
@@ -175,7 +199,7 @@ def _decoded(paths: list[Path]) -> Tensor:
     pixels = np.empty((len(paths), SIDE, SIDE, 3), np.uint8)
     for i, path in enumerate(paths):
         try:
-            with Image.open(path) as image:
+            with open_regular(path) as file, Image.open(file) as image:
                 if image.size != (SIDE, SIDE):
                     width, height = image.size
                     raise DataError(f"{path}: is {width}x{height}; CIFAR-10 is {SIDE}x{SIDE}")
@@ -192,12 +216,19 @@ def _checked(dataset: Dataset) -> Dataset:
         DataError: counts, classes or balance differ, or test images were trained on.
     """
     _raise(_count_problems(dataset.classes, dataset.train.labels, dataset.test.labels))
-    seen = {image.numpy().tobytes() for image in dataset.train.pixels}
-    shared = sum(image.numpy().tobytes() in seen for image in dataset.test.pixels)
+    seen = set(_each_image(dataset.train))
+    shared = sum(image in seen for image in _each_image(dataset.test))
     if shared:
         why = "an accuracy on them would mean nothing"
         _raise([f"{shared:,} test images are training images too: {why}"])
     return dataset
+
+
+def _each_image(images: Images) -> list[bytes]:
+    """Each image's pixels as bytes."""
+    rows = np.ascontiguousarray(images.pixels.numpy()).reshape(len(images), -1)
+    found: list[bytes] = rows.view(np.dtype((np.void, rows.shape[1])))[:, 0].tolist()
+    return found
 
 
 def _count_problems(classes: tuple[str, ...], train: Tensor, test: Tensor) -> list[str]:
@@ -208,7 +239,10 @@ def _count_problems(classes: tuple[str, ...], train: Tensor, test: Tensor) -> li
     for split, labels, wanted in (("train", train, wanted_train), ("test", test, wanted_test)):
         if len(labels) != wanted:
             problems.append(f"{len(labels):,} {split} images, not {wanted:,}")
-        counts = labels.long().bincount(minlength=len(classes)).tolist()
+        known = labels[(labels >= 0) & (labels < len(classes))].long()
+        if len(known) < len(labels):
+            problems.append(f"{len(labels) - len(known):,} {split} labels are of no class")
+        counts = known.bincount(minlength=len(classes)).tolist()
         problems += [
             f"{count:,} {split} images of {classes[i]}, not {wanted // CLASSES:,}"
             for i, count in enumerate(counts)
@@ -222,29 +256,38 @@ def _raise(problems: list[str]) -> None:
         raise DataError("this is not CIFAR-10: " + "; ".join(problems) + f"; {_WAYS_OUT}")
 
 
-def _read_cache(path: Path) -> Dataset | None:
-    """What an earlier run decoded and checked; None where there is nothing sound."""
-    if not path.is_file():
-        return None
+def _read_cache(path: Path, counts: list[int]) -> list[Tensor] | None:
+    """Read the training and test pixels that an earlier run decoded, if they are as it wrote them.
+
+    Whatever is wrong with them, None: the images are decoded again.
+    """
     try:
-        stored = torch.load(path, weights_only=True)
-        if stored["format"] != _CACHE_FORMAT:
-            return None
-        splits = [Images(stored[split], stored[f"{split}_labels"]) for split in ("train", "test")]
-        return Dataset("cifar10", tuple(stored["classes"]), *splits)
-    except Exception:  # noqa: BLE001 (torch.load raises anything on a damaged file: decode again)
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > _MAX_CACHE_BYTES:
+                return None
+            stored = torch.load(file, weights_only=True)
+        pixels = [stored["train"], stored["test"]]
+        sound = (
+            stored["format"] == _CACHE_FORMAT
+            and [tuple(split.shape) for split in pixels] == [(n, SIDE, SIDE, 3) for n in counts]
+            and all(split.dtype == torch.uint8 for split in pixels)
+            and stored["sha256"] == _digest(pixels)
+        )
+    except Exception:  # noqa: BLE001 (torch.load raises anything on a damaged file)
         return None
+    return pixels if sound else None
 
 
-def _write_cache(path: Path, dataset: Dataset) -> None:
-    stored = {
-        "format": _CACHE_FORMAT,
-        "classes": list(dataset.classes),
-        "train": dataset.train.pixels,
-        "train_labels": dataset.train.labels,
-        "test": dataset.test.pixels,
-        "test_labels": dataset.test.labels,
-    }
+def _write_cache(path: Path, pixels: list[Tensor]) -> None:
+    train, test = pixels
+    stored = {"format": _CACHE_FORMAT, "train": train, "test": test, "sha256": _digest(pixels)}
     # A cache that cannot be written costs seconds next time, nothing else.
     with suppress(ArchsearchError, RuntimeError), replacing(path) as temporary:
         torch.save(stored, temporary)
+
+
+def _digest(pixels: list[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for split in pixels:
+        digest.update(np.ascontiguousarray(split.numpy()).data)
+    return digest.hexdigest()

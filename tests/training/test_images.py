@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +66,144 @@ def test_a_damaged_cache_is_made_anew(small: Path, tmp_path: Path) -> None:
     (cache,) = (tmp_path / "cache" / "archsearch").glob("*.pt")
     cache.write_bytes(cache.read_bytes()[:-100])
     assert torch.equal(load("cifar10", small).train.pixels, first.train.pixels)
+
+
+def change_cache(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Change what is in the cache, as another program would write it."""
+    (cache,) = (tmp_path / "cache" / "archsearch").glob("*.pt")
+    stored = torch.load(cache, weights_only=True)
+    change(stored)
+    torch.save(stored, cache)
+    return cache
+
+
+def with_own_digest(stored: dict[str, Any]) -> None:
+    stored["sha256"] = images._digest([stored["train"], stored["test"]])
+
+
+def flip_a_bit(stored: dict[str, Any]) -> None:
+    stored["train"][7, 3, 3, 1] ^= 1
+
+
+def take_a_tenth(stored: dict[str, Any]) -> None:
+    stored["train"] = stored["train"][::10]
+    with_own_digest(stored)
+
+
+def score_training_images(stored: dict[str, Any]) -> None:
+    stored["test"] = stored["train"][:10].clone()
+
+
+def swap_images(stored: dict[str, Any]) -> None:
+    stored["train"] = stored["train"].flip(0)
+
+
+def store_floats(stored: dict[str, Any]) -> None:
+    stored["train"] = stored["train"].float()
+    with_own_digest(stored)
+
+
+def store_one_channel(stored: dict[str, Any]) -> None:
+    stored["test"] = stored["test"][..., :1]
+    with_own_digest(stored)
+
+
+def be_of_another_version(stored: dict[str, Any]) -> None:
+    stored["format"] = 1
+
+
+def forget_the_digest(stored: dict[str, Any]) -> None:
+    del stored["sha256"]
+
+
+def store_text(stored: dict[str, Any]) -> None:
+    stored["train"] = "pixels"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        flip_a_bit, take_a_tenth, score_training_images, swap_images, store_floats,
+        store_one_channel, be_of_another_version, forget_the_digest, store_text,
+    ],
+)  # fmt: skip
+def test_a_cache_that_does_not_match_is_made_anew(
+    small: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    first = load("cifar10", small)
+    cache = change_cache(tmp_path, change)
+    changed = cache.read_bytes()
+    again = load("cifar10", small)
+    for split in ("train", "test"):
+        found, wanted = getattr(again, split), getattr(first, split)
+        assert torch.equal(found.pixels, wanted.pixels)
+        assert torch.equal(found.labels, wanted.labels)
+    assert cache.read_bytes() != changed
+
+
+def test_a_cache_with_a_digest_of_its_own_is_checked_as_images_are(
+    small: Path, tmp_path: Path
+) -> None:
+    def forge(stored: dict[str, Any]) -> None:
+        score_training_images(stored)
+        with_own_digest(stored)
+
+    load("cifar10", small)
+    change_cache(tmp_path, forge)
+    with pytest.raises(DataError, match="10 test images are training images too"):
+        load("cifar10", small)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a pipe"])
+def test_a_cache_that_is_no_file_is_not_waited_for(small: Path, tmp_path: Path, kind: str) -> None:
+    first = load("cifar10", small)
+    (cache,) = (tmp_path / "cache" / "archsearch").glob("*.pt")
+    cache.unlink()
+    if kind == "folder":
+        cache.mkdir()
+    else:
+        pipe = cache if kind == "pipe" else tmp_path / "pipe"
+        os.mkfifo(pipe)
+        if pipe != cache:
+            cache.symlink_to(pipe)
+    assert torch.equal(load("cifar10", small).train.pixels, first.train.pixels)
+
+
+def test_an_image_that_is_a_pipe_is_refused(small: Path) -> None:
+    path = small / "train" / "class1" / "0.png"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"class1/0\.png: is not a readable PNG: .*is a pipe"):
+        load("cifar10", small)
+
+
+@pytest.mark.parametrize("name", ["cifar-10-batches-py/data_batch_1", "cifar-10-python.tar.gz"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "endless"])
+def test_a_batch_that_is_no_file_of_cifar10_is_refused(
+    tmp_path: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        monkeypatch.setattr(images, "_MAX_BATCH_BYTES", 9)
+        path.write_bytes(b"0123456789")
+    told = "too large for a file of CIFAR-10" if kind == "endless" else f"is a {kind}, not a reg"
+    with pytest.raises(DataError, match=f"{path.name}: .*{told}"):
+        load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("label", [-1, 10, 2**40])
+def test_labels_of_no_class_are_refused(small: Path, label: int) -> None:
+    found = load("cifar10", small)
+    labels = found.train.labels.clone()
+    labels[3] = label
+    wrong = Dataset("cifar10", found.classes, Images(found.train.pixels, labels), found.test)
+    with pytest.raises(DataError, match="1 train labels are of no class; 4 train images of"):
+        images._checked(wrong)
 
 
 def test_a_missing_class(small: Path) -> None:
