@@ -104,9 +104,10 @@ def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
             f"note: fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones\n"
         )
         return model
+    from archsearch.common.console import note
     from archsearch.training.checkpoint import load_weights
 
-    return onnx_model(analysis, lambda net: load_weights(net, checkpoint, analysis.spec_hash))
+    return onnx_model(analysis, lambda net: load_weights(net, checkpoint, analysis.spec_hash, note))
 
 
 def _text(analysis: Analysis, to: Target, limits: Constraints | None) -> str:

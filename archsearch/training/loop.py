@@ -103,7 +103,7 @@ def train(
         CheckpointError: there is a checkpoint that cannot be used.
         RuntimeError: torch's own; also that memory ran out with half the batch too.
     """
-    found = checkpoint.load(checkpoint_path, run) if checkpoint_path else None
+    found = checkpoint.load(checkpoint_path, run, warn) if checkpoint_path else None
     fit = fit.to(device.torch)
     mean, std = statistics(fit.pixels)
     model.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload] # stub
@@ -120,8 +120,8 @@ def train(
     )
     batch_size = min(recipe.batch_size, len(fit))
     history: tuple[Epoch, ...] = ()
-    if found:
-        found.state.restore(*at.changing)
+    if found and checkpoint_path:
+        checkpoint.resume(checkpoint_path, found.state, *at.changing)
         batch_size = found.state.batch_size
         for epoch in found.history:
             history = (*history, epoch)

@@ -60,6 +60,15 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return result
 
 
+STATE_KEYS: dict[type[optim.Optimizer], frozenset[str]] = {
+    optim.SGD: frozenset(),
+    optim.Adam: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    optim.AdamW: frozenset({"step", "exp_avg", "exp_avg_sq"}),
+    Muon: frozenset({"momentum_buffer"}),
+}
+"""What each optimizer of `make_optimizers` needs of a parameter that it has updated before."""
+
+
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[optim.Optimizer]:
     """The recipe's optimizers, one or two; each group's `peak_lr` is its own learning rate.
 

@@ -64,7 +64,7 @@ class TrainedNetwork:
     def to_module(self) -> nn.Module:
         """Build the network with its trained weights, on the CPU, ready to evaluate."""
         net = build(self.job.network)
-        load_weights(net, RunPaths(self.folder).checkpoint, self.job.spec_hash)
+        load_weights(net, RunPaths(self.folder).checkpoint, self.job.spec_hash, note)
         return net.eval()
 
 

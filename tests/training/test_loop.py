@@ -11,6 +11,7 @@ from archsearch.analysis.analyze import analyze
 from archsearch.convert.to_module import Net, build
 from archsearch.errors import ArchsearchError, CheckpointError, DivergedError
 from archsearch.spec.models import Spec
+from archsearch.training import checkpoint
 from archsearch.training.augment import statistics
 from archsearch.training.device import Device, choose
 from archsearch.training.images import Images, holdout, load
@@ -121,6 +122,23 @@ def test_a_damaged_checkpoint_is_told_and_left(
     with pytest.raises(CheckpointError, match="not a checkpoint that can be read"):
         run(small_net(), images, path=path)
     assert path.read_bytes() == damaged
+
+
+def test_a_checkpoint_that_does_not_fit_is_told_and_left(
+    images: tuple[Images, Images], tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    run(small_net(), images, path=path)
+    found = checkpoint.read(path)
+    found.state.model.popitem()
+    checkpoint.save(path, found)
+    before = path.read_bytes()
+    told = (
+        rf"^{path}: does not fit this network and recipe \(it has no tensor .* from the beginning"
+    )
+    with pytest.raises(CheckpointError, match=told):
+        run(small_net(), images, path=path)
+    assert path.read_bytes() == before
 
 
 def test_another_runs_checkpoint_is_refused(images: tuple[Images, Images], tmp_path: Path) -> None:

@@ -11,14 +11,15 @@ from torch.nn import functional as F
 
 from archsearch.common.interval import Interval, wilson
 from archsearch.convert.to_module import build
-from archsearch.errors import ArchsearchError, CheckpointError
+from archsearch.errors import ArchsearchError, CheckpointError, one_line
 from archsearch.training.augment import normalised
-from archsearch.training.checkpoint import trained_weights
+from archsearch.training.checkpoint import difference, trained_weights
 from archsearch.training.device import Device
 from archsearch.training.evaluation.records import Bin
 from archsearch.training.evaluation.run_folder import RunFolder
 from archsearch.training.images import Images
 from archsearch.training.loop import EVAL_BATCH
+from archsearch.training.run_paths import RunPaths
 
 # N images, K classes
 
@@ -206,11 +207,12 @@ def trained(run: RunFolder) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         model = build(run.analysis.network)
-    try:
-        model.load_state_dict(trained_weights(run.checkpoint.state))
-    except (RuntimeError, TypeError, AttributeError) as error:
+    weights = trained_weights(run.checkpoint.state)
+    if why := difference(weights, model.state_dict()):
         raise CheckpointError(
-            f"{run.path}/checkpoint.pt: its weights do not fit the network in spec.json: it is "
-            "damaged, or of another version of archsearch; train again in another folder"
-        ) from error
+            f"{one_line(str(RunPaths(run.path).checkpoint))}: its weights do not fit the network "
+            f"in spec.json ({why}): it is damaged, or of another version of archsearch; train "
+            "again in another folder"
+        )
+    model.load_state_dict(weights)
     return model

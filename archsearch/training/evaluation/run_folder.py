@@ -10,6 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.common.console import note
 from archsearch.common.parse import from_json, read_text, source_name
 from archsearch.errors import ArchsearchError, InputError, Problem, one_line
 from archsearch.spec.models import Spec
@@ -131,7 +132,7 @@ def _json(model: type[Model], path: Path) -> Model:
 
 
 def _checkpoint(path: Path) -> Checkpoint:
-    found = checkpoint.read(path)
+    found = checkpoint.read(path, note)
     if not found.history:
         raise ArchsearchError(f"has no epoch: there is nothing to evaluate yet; {_REMEDY}")
     return found
