@@ -128,7 +128,7 @@ def test_every_module_is_imported_without_what_only_posix_has(
 ) -> None:
     done = python(environment, tmp_path, "-c", IMPORT_ALL)
     assert done.returncode == 0, done.stderr
-    assert {"archsearch.common.folder_lock", "archsearch.cli.interrupts"} <= set(
+    assert {"archsearch.common.folder_lock", "archsearch.common.interruption"} <= set(
         done.stdout.splitlines()
     )
 

@@ -6,15 +6,22 @@ Exit status: 0 accepted or done, 1 rejected or target not reached, 2 bad input o
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from archsearch.common import interruption
 from archsearch.errors import ArchsearchError
 
+TYPE_CHECKING = False  # type checkers take it for true; `typing` takes long to load
+if TYPE_CHECKING:
+    from typing import TextIO
+
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+EXIT_INTERRUPTED = interruption.EXIT_STATUS
 
 gc.set_threshold(50_000)  # starting up makes many objects and no garbage: collect less often
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # we have none; looking takes time
@@ -22,21 +29,30 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # we have none; lo
 
 def main() -> None:
     """Run the command line; whatever goes wrong is told in a sentence, never a traceback."""
-    _open_what_is_closed()
+    with interruption.listening():
+        _open_what_is_closed()
+        try:
+            _run_and_report(sys.argv[1:])
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                _flush_or_drop(stream)
+
+
+def _run_and_report(args: list[str]) -> None:
     try:
-        _run(sys.argv[1:])
+        _run_and_flush(args)
     except ArchsearchError as error:
         _end(f"error: {error}", EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         _end("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_BAD_INPUT)
+        sys.exit(EXIT_BAD_INPUT)  # whoever read our output has gone
     except MemoryError:
         _end("error: out of memory", EXIT_BAD_INPUT)
     except OSError as error:
-        _end(f"error: {error.filename or 'input/output'}: {error.strerror}", EXIT_BAD_INPUT)
+        full = error.errno in (errno.ENOSPC, errno.EFBIG)  # files of our own are named
+        where = error.filename or ("standard output" if full else "input/output")
+        _end(f"error: {where}: {error.strerror}", EXIT_BAD_INPUT)
     except Exception as error:
         if os.environ.get("ARCHSEARCH_DEBUG"):
             raise
@@ -55,9 +71,34 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (for good)
 
 
+def _flush_or_drop(stream: TextIO) -> None:
+    """Flush a stream; if it cannot be written, drop what waits in it.
+
+    The interpreter would try again as it exits, complain and change the exit status.
+    """
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _end(message: str, status: int) -> None:
-    sys.stderr.write(f"{message}\n")
+    with suppress(OSError):  # nobody to tell
+        sys.stderr.write(f"{message}\n")
     sys.exit(status)
+
+
+def _run_and_flush(args: list[str]) -> None:
+    try:
+        _run(args)
+    except SystemExit:
+        sys.stdout.flush()  # here, where it can still be reported
+        raise
+    except Exception as error:
+        if interruption.asked():  # a library may turn an interruption into anything
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _run(args: list[str]) -> None:

@@ -11,6 +11,8 @@ import typer
 from archsearch.cli import EXIT_INTERRUPTED
 from archsearch.cli.options import FolderArgument, StorageOption
 
+_LOOK_EVERY_S = 0.2
+
 
 def dashboard(
     folder: FolderArgument,
@@ -27,7 +29,7 @@ def dashboard(
     """
     from importlib.util import find_spec
 
-    from archsearch.cli.interrupts import cleanly_then_at_once
+    from archsearch.common import interruption
     from archsearch.errors import ArchsearchError, StudyError
     from archsearch.monitor.status import study_in
     from archsearch.search.storage.open import check_storage
@@ -49,11 +51,14 @@ def dashboard(
         )
     from archsearch.monitor.dashboard import LOOPBACK, open_dashboard
 
-    with suppress(KeyboardInterrupt), cleanly_then_at_once():
+    with suppress(KeyboardInterrupt), interruption.saving(str):
         server, address = open_dashboard(study, config.name, url, host or LOOPBACK, port)
         if host and host != LOOPBACK:
             sys.stderr.write(f"warning: whoever reaches {host} can look at this study\n")
         sys.stderr.write(f"{address}  (read-only; Ctrl-C ends it)\n")
+        server.timeout = _LOOK_EVERY_S
         with server:
-            server.serve_forever()
+            while True:
+                server.handle_request()
+                interruption.check()
     raise typer.Exit(EXIT_INTERRUPTED)

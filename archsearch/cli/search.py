@@ -190,8 +190,8 @@ def _share(
 
 
 def _search(config: Study, trials: int, storage: str | None, opener: Opener) -> int:
-    from archsearch.cli.interrupts import cleanly_then_at_once
     from archsearch.cli.leaderboard import print_leaderboard
+    from archsearch.common import interruption
     from archsearch.common.console import show, stderr_console
     from archsearch.monitor.live_view import SearchState, search_progress
     from archsearch.monitor.status import status
@@ -208,17 +208,17 @@ def _search(config: Study, trials: int, storage: str | None, opener: Opener) -> 
         trial_epochs=config.recipe.epochs,
         final_epochs=config.final_recipe.epochs,
     )
+
+    def last_words() -> str:
+        done = f"{state.done} of {trials} trials are trained and" if state.opened else "all is"
+        return f"interrupted: {done} saved in {folder.path}; run the same command to go on\n"
+
     try:
-        with cleanly_then_at_once(), search_progress(state) as view:
+        with interruption.saving(last_words), search_progress(state) as view:
             found = run(config, folder, opener, trials, view.event, view.warn, storage)
     except KeyboardInterrupt:
-        done = f"{state.done} of {trials} trials are trained and" if state.opened else "all is"
-        console.print(
-            f"interrupted: {done} saved in {folder.path}; run the same command to go on",
-            markup=False,
-            soft_wrap=True,
-        )
-        return 130
+        console.print(last_words(), markup=False, soft_wrap=True, end="")
+        return interruption.EXIT_STATUS
     print_leaderboard(folder.path)
     if isinstance(config.space, Neighbourhood) and (gain := status(folder, storage).gain):
         show(gain_page(gain))

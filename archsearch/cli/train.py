@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsearch.cli.options import DataOption, DeviceOption, PrecisionOption
+from archsearch.common import interruption
 from archsearch.common.console import note
 from archsearch.errors import one_line
 from archsearch.training.datasets import DATASETS, DatasetName
@@ -71,8 +72,15 @@ def train(
     name = one_line(job.network.spec.name)
     title = f"{name} on {run.dataset}, {run.device} ({run.precision})"
     done = 0
+
+    def last_words() -> str:
+        return (
+            f"interrupted after {done} epochs, saved in {job.folder}; "
+            "run the same command to go on\n"
+        )
+
     try:
-        with train_progress(title, how.epochs) as show:
+        with interruption.saving(last_words), train_progress(title, how.epochs) as show:
 
             def on_epoch(epoch: Epoch) -> None:
                 nonlocal done
@@ -81,11 +89,8 @@ def train(
 
             trained = train_and_test(trainer, job, on_epoch, note)
     except KeyboardInterrupt:
-        sys.stderr.write(
-            f"interrupted after {done} epochs, saved in {job.folder}; "
-            "run the same command to go on\n"
-        )
-        raise typer.Exit(130) from None
+        sys.stderr.write(last_words())
+        raise typer.Exit(interruption.EXIT_STATUS) from None
     sys.stdout.write(_summary(trained))
     raise typer.Exit(0 if trained.reached_target else 1)
 

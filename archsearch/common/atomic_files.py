@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from archsearch.common import interruption
 from archsearch.common.guarded_files import NO_LINK, SpecialFileError, kind, open_checked
 from archsearch.errors import ArchsearchError
 
@@ -32,19 +33,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     _refuse_special(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)
-        temporary.open("xb").close()  # not through a link that somebody left of that name
-        yield temporary
-        with temporary.open("rb+") as file:  # Windows flushes no file opened for reading
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
+    with interruption.held():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary.unlink(missing_ok=True)
+            temporary.open("xb").close()  # not through a link that somebody left of that name
+            yield temporary
+            with temporary.open("rb+") as file:  # Windows flushes no file opened for reading
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def open_in_place(path: Path, buffering: int = -1) -> BinaryIO:

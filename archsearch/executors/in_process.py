@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from archsearch.common import atomic_files
+from archsearch.common import atomic_files, interruption
 from archsearch.errors import CheckpointError, TrainingError
 from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, JobReport
 from archsearch.training.job import Job
@@ -60,7 +60,7 @@ class InProcessExecutor:
 
     def submit(self, job: Job) -> None:
         """Take a job; it makes progress while `next_report` waits."""
-        self._running[job.key] = train_job(self.trainer, job, self.warn)
+        self._running[job.key] = train_job(self.trainer, job, self.warn, interruption.check)
 
     def stop(self, key: str) -> None:
         """Drop a job."""

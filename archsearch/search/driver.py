@@ -11,7 +11,7 @@ from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from archsearch.common import atomic_files, folder_lock
+from archsearch.common import atomic_files, folder_lock, interruption
 from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
 from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard.entry import Entry
@@ -158,6 +158,7 @@ class _Driver:
         failures = 0
         exhausted: HopelessSpaceError | None = None
         while True:
+            interruption.check()
             exhausted = exhausted or self._start_some(running, wanted)
             if not running:
                 if exhausted:
@@ -196,6 +197,7 @@ class _Driver:
         done = sum(trial.state in _COUNTED for trial in self._trials())
         try:
             while len(running) < min(self.executor.ready, wanted - done):
+                interruption.check()
                 started = self._start()
                 running[started.job.key] = started
         except HopelessSpaceError as error:
@@ -237,6 +239,7 @@ class _Driver:
         waiting = list(final_trainings(self.study, self.config, self.folder, self.board.write()))
         running: dict[str, FinalTraining] = {}
         while waiting or running:
+            interruption.check()
             while waiting and len(running) < self.executor.ready:
                 at = waiting.pop(0)
                 running[at.job.key] = at

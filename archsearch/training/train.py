@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.common import interruption
 from archsearch.common.console import note
 from archsearch.common.folder_lock import locked
 from archsearch.common.parse import Given, source_of
@@ -150,7 +151,7 @@ def train_and_test(
     history: list[Epoch] = []
     test_acc = 0.0
     with locked(job.folder):
-        for step in trainer.train(job, test=True, warn=on_note):
+        for step in trainer.train(job, test=True, warn=on_note, on_step=interruption.check):
             if isinstance(step, Epoch):
                 history.append(step)
                 on_epoch(step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -125,6 +126,40 @@ def test_closed_streams(call: str, status: int) -> None:
         ["bash", "-c", command], check=False, cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, "bug" in done.stderr) == (status, False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (f"validate {EVA8} >/dev/full", "error: standard output: No space left on device\n"),
+        (f"validate {EVA8} --format ndjson >/dev/full", "error: standard output: No space left"),
+        ("schema spec >/dev/full", "error: standard output: No space left on device\n"),
+        ("--help >/dev/full", "error: standard output: No space left on device\n"),
+        ("validate none >/dev/full", "error: none: cannot be read: No such file or directory\n"),
+        ("validate none 2>/dev/full", ""),
+        (f"validate {EVA8} >/dev/full 2>/dev/full", ""),
+    ],
+)
+def test_an_output_that_cannot_be_written_ends_with_2(call: str, told: str) -> None:
+    command = f"{sys.executable} -m archsearch {call}"
+    done = subprocess.run(
+        ["bash", "-c", command], check=False, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == bool(told)
+
+
+def test_an_output_that_nobody_reads_ends_with_2() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "archsearch", "validate", str(EVA8)]
+    try:
+        done = subprocess.run(command, check=False, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (2, b"")
 
 
 def test_a_spec_a_line_is_told_what_to_do(cli: Cli, tmp_path: Path) -> None:

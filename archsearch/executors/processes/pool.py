@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 
+from archsearch.common import interruption
 from archsearch.common.machine import cores, threads_each
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors import messages as msg
@@ -133,12 +134,16 @@ class WorkerPool:
     def _listen(self) -> None:
         """Take what workers have sent, at most a second's wait; see to those that are gone."""
         pipes = {each.pipe: each for each in self._workers}
-        for pipe in connection.wait(list(pipes), _POLL_S):
+        ready = connection.wait(list(pipes), _POLL_S)
+        interruption.check()
+        for pipe in ready:
             at = pipes[pipe]  # type: ignore[index] # the pipes that were given
             try:
                 self._take(at, at.pipe.recv())
             except (EOFError, OSError):
-                self._bury(at, at.fate())
+                how = at.fate()
+                interruption.check()  # the signal that ended it may be ours, too
+                self._bury(at, how)
         awake_s = self._supervisor.awake_s()
         for at in list(self._workers):
             at.watch(awake_s)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from archsearch.common import interruption
 from archsearch.common.version import __version__
 from archsearch.errors import ArchsearchError, DeviceLostError
 from archsearch.executors import messages as msg
@@ -129,6 +130,7 @@ class RayExecutor:
 
     def _await_first(self) -> None:
         while not self._opened.wait(_TICK_S):
+            interruption.check()
             if not self._outbox.empty() and isinstance(error := self._outbox.get(), BaseException):
                 raise error
 
@@ -159,8 +161,9 @@ class RayExecutor:
             ArchsearchError: no other network or slot would fix what a slot found.
         """
         while True:
+            interruption.check()
             try:
-                found = self._outbox.get(timeout=1.0)  # a Ctrl-C is seen between the waits
+                found = self._outbox.get(timeout=1.0)
             except queue.Empty:
                 continue
             if isinstance(found, BaseException):

@@ -10,6 +10,7 @@ from typing import TypeVar
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
+from archsearch.common import interruption
 from archsearch.common.machine import seconds_from
 from archsearch.errors import StudyError
 from archsearch.search.events import DatabaseAway, DatabaseBack
@@ -72,7 +73,7 @@ class Retry:
                         f"{now - began:.0f} s ({why}); what was saved before is as it was. Run the "
                         f"same command once it is back ({PATIENCE_VARIABLE}: seconds to wait)"
                     ) from None
-                time.sleep(pause_s)
+                interruption.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 operation = again or operation
             else:
