@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 MAX_PROBLEMS_SHOWN = 40
 MAX_VALUE_CHARS = 80
+MAX_LINE_CHARS = 1_000
+"""Of one message: room for a path and a list of columns, but not for a file's contents."""
 
 
 class Problem(NamedTuple):
@@ -41,14 +43,39 @@ class Problem(NamedTuple):
 
 
 def shown(value: object) -> str:
-    """A value as an error message quotes it: on one line, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 3]}..."
+    """Return a value as an error message quotes it: on one line, cut if it is long."""
+    return cut(repr(value), MAX_VALUE_CHARS)
+
+
+def printable(text: str) -> str:
+    r"""Return text that a terminal only prints: what it would obey or hide is written as `\x1b`.
+
+    Line breaks and tabs stay; a backslash of the text itself does too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else _escape(c) for c in text)
 
 
 def one_line(name: str) -> str:
-    """A name with every character visible, on one line; the backslash stays as it is."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    """Return a name on one line, with every character visible; the backslash stays as it is."""
+    if name.isprintable():
+        return name
+    return "".join(c if c.isprintable() else _escape(c) for c in name)
+
+
+def message_line(text: str) -> str:
+    """Return text as one line of a message: every character visible, cut if it is long."""
+    return cut(one_line(text[: MAX_LINE_CHARS + 1]), MAX_LINE_CHARS)
+
+
+def _escape(c: str) -> str:
+    return c.encode("unicode_escape").decode()
+
+
+def cut(text: str, most: int) -> str:
+    """Return text, or its beginning and dots if it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 class ArchsearchError(Exception):
@@ -62,6 +89,9 @@ class ArchsearchError(Exception):
         ...     print(str(error)[:33])
         no-such-study: no such study file
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message_line(message))
 
 
 class InputError(ArchsearchError):
@@ -81,9 +111,12 @@ class InputError(ArchsearchError):
     """
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
-        self.source = source
-        self.problems = tuple(problems)
-        super().__init__(self._text())
+        self.source = message_line(source)
+        self.problems = tuple(
+            Problem(message_line(place), rule, message_line(message))
+            for place, rule, message in problems
+        )
+        Exception.__init__(self, self._text())  # the only message of several lines
 
     def __reduce__(self) -> tuple[type[InputError], tuple[str, tuple[Problem, ...]]]:
         return InputError, (self.source, self.problems)  # to come back from another process
@@ -94,12 +127,12 @@ class InputError(ArchsearchError):
 
     def _text(self) -> str:
         count = len(self.problems)
-        lines = [f"{one_line(self.source)} has {count} problem{'s' if count != 1 else ''}"]
+        lines = [f"{self.source} has {count:,} problem{'s' if count != 1 else ''}"]
         listed = self.problems[:MAX_PROBLEMS_SHOWN]
         width = min(max((len(p.place) for p in listed), default=0), 44)
-        lines += [f"  {one_line(p.place):<{width}}  {p.message}" for p in listed]
+        lines += [f"  {p.place:<{width}}  {p.message}" for p in listed]
         if count > len(listed):
-            lines.append(f"  ... and {count - len(listed)} more")
+            lines.append(f"  ... and {count - len(listed):,} more")
         return "\n".join(lines)
 
 

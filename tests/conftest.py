@@ -52,6 +52,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*args: str | Path) -> Result:
         monkeypatch.setattr(sys, "argv", ["archsearch", *map(str, args)])
+        monkeypatch.setattr(sys, "warnoptions", ["error"])  # a warning fails a test here too
         capsys.readouterr()
         with pytest.raises(SystemExit) as exit_:
             main()

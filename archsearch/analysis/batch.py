@@ -23,6 +23,7 @@ from archsearch.analysis.constraints import Constraints, verdict_on
 from archsearch.analysis.verdict_view import invalid_data, totals_data, verdict_data
 from archsearch.common.parse import MAX_BYTES, decoded, open_input, source_name
 from archsearch.errors import ArchsearchError
+from archsearch.spec.load import refuse_other_kinds
 
 LINES_A_TASK = 64
 TASKS_AHEAD = 4
@@ -54,6 +55,7 @@ def lines_of(path: str) -> Iterator[Line]:
     A file that is one spec over several lines counts as one line.
     """
     try:
+        refuse_other_kinds(path)
         with open_input(path) as file:
             yield from _lines(file, path)
     except ArchsearchError as error:
@@ -144,13 +146,24 @@ def _judge_task(limits: str, brief: bool, task: list[Line]) -> list[Judged]:
     judged = []
     for source, raw in task:
         try:
-            if isinstance(raw, ArchsearchError):
-                raise raw
-            judged.append(judge_one(decoded(raw, source), source))
+            text = decoded(_readable(raw), source)
+            judged.append(judge_one(text, source))
         except ArchsearchError as error:
-            data = invalid_data(source, error)
-            judged.append(Judged(2, json.dumps(data), f"error: {error}\n"))
+            judged.append(_invalid(source, error))
+        except Exception as error:  # noqa: BLE001 - the other lines still get their verdicts
+            what = f"{source}: a bug in archsearch: {type(error).__name__}: {error}"
+            judged.append(_invalid(source, ArchsearchError(what)))
     return judged
+
+
+def _readable(raw: bytes | ArchsearchError) -> bytes:
+    if isinstance(raw, ArchsearchError):
+        raise raw
+    return raw
+
+
+def _invalid(source: str, error: ArchsearchError) -> Judged:
+    return Judged(2, json.dumps(invalid_data(source, error)), f"error: {error}\n")
 
 
 @cache

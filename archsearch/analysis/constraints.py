@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 
@@ -31,6 +31,15 @@ class Constraints(Frozen):
         (50000, 44)
     """
 
+    other_keys: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("min_rf", "rf", "receptive_field"), "min_receptive_field"),
+        **dict.fromkeys(("max_parameters", "parameters", "max_weights"), "max_params"),
+        **dict.fromkeys(("flops", "max_flops", "max_madds", "max_mults"), "max_macs"),
+        **dict.fromkeys(("depthwise", "dw_separable"), "depthwise_separable"),
+        **dict.fromkeys(("gap", "global_pool"), "global_avg_pool"),
+        "dilation": "dilated",
+        "max_rf": "no limit bounds the receptive field from above: remove it",
+    }
     max_params: Limit = 200_000
     """Learnable scalars."""
     min_receptive_field: Limit = 44

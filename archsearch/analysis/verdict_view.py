@@ -10,7 +10,7 @@ from archsearch.analysis.constraints import Verdict, Violation
 from archsearch.analysis.layer_table import LayerRow
 from archsearch.analysis.totals import Totals
 from archsearch.common.page import Grid, Line, Page
-from archsearch.errors import InputError, one_line
+from archsearch.errors import MAX_PROBLEMS_SHOWN, InputError, Problem, one_line
 from archsearch.spec.formatting import axes, axes_data, axes_text, receptive_field_step, shape_text
 from archsearch.spec.ops import Conv2d, Pool2d
 
@@ -57,12 +57,12 @@ def totals_data(
 
 def invalid_data(source: str, error: Exception) -> dict[str, Any]:
     """What stands in for the verdict on a spec that is none."""
-    problems = (
-        [problem._asdict() for problem in error.problems]
-        if isinstance(error, InputError)
-        else [{"place": "", "rule": "input", "message": str(error)}]
-    )
-    return {"file": source, "verdict": "invalid", "problems": problems}
+    if not isinstance(error, InputError):
+        error = InputError(source, [Problem("", "input", str(error))])
+    problems = [problem._asdict() for problem in error.problems[:MAX_PROBLEMS_SHOWN]]
+    data = {"file": source, "verdict": "invalid", "problems": problems}
+    more = len(error.problems) - len(problems)
+    return data | {"more_problems": more} if more else data
 
 
 def _row_data(row: LayerRow) -> dict[str, Any]:

@@ -10,11 +10,18 @@ import errno
 import gc
 import os
 import sys
+import warnings
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 
 from archsearch.common import interruption
-from archsearch.errors import ArchsearchError
+from archsearch.common.console import print_only_printable, tell
+from archsearch.errors import ArchsearchError, message_line
+
+TYPE_CHECKING = False  # type checkers take it for true; `typing` takes long to load
+if TYPE_CHECKING:
+    from typing import TextIO
 
 TYPE_CHECKING = False  # type checkers take it for true; `typing` takes long to load
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ def main() -> None:
     """Run the command line; whatever goes wrong is told in a sentence, never a traceback."""
     with interruption.listening():
         _open_what_is_closed()
+        print_only_printable()
+        _silence_libraries()
         try:
             _run_and_report(sys.argv[1:])
         finally:
@@ -52,11 +61,11 @@ def _run_and_report(args: list[str]) -> None:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EFBIG)  # files of our own are named
         where = error.filename or ("standard output" if full else "input/output")
-        _end(f"error: {where}: {error.strerror}", EXIT_BAD_INPUT)
+        _end(f"error: {message_line(f'{where}: {error.strerror}')}", EXIT_BAD_INPUT)
     except Exception as error:
         if os.environ.get("ARCHSEARCH_DEBUG"):
             raise
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = message_line(f"{type(error).__name__}: {error}".splitlines()[0])
         _end(
             f"error: a bug in archsearch: {what}\n"
             "run it again with ARCHSEARCH_DEBUG=1 and report the traceback",
@@ -81,6 +90,19 @@ def _flush_or_drop(stream: TextIO) -> None:
     except OSError:
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _silence_libraries() -> None:
+    """Keep the warnings of Python, torch and others, which are for developers, from users.
+
+    Those who ask for them get them: `python -W`, PYTHONWARNINGS or ARCHSEARCH_DEBUG. What matters
+    to a user is a note of our own.
+    """
+    if sys.warnoptions or os.environ.get("ARCHSEARCH_DEBUG"):
+        return
+    warnings.simplefilter("ignore")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # for workers
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def _end(message: str, status: int) -> None:
@@ -108,6 +130,20 @@ def _run(args: list[str]) -> None:
         from archsearch.cli.verdicts import validate_specs
 
         sys.exit(validate_specs(paths))
+    from typing import cast
+
+    import typer
+
     from archsearch.cli.app import app
 
-    app()
+    # Of every wrong argument; from click, or from the copy of it that newer versions of typer have.
+    usage_error = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+    try:
+        status = app(args, prog_name="archsearch", standalone_mode=False)
+    except usage_error as error:
+        told = StringIO()
+        error.show(told)
+        for line in told.getvalue().splitlines():
+            tell(line)
+        status = error.exit_code
+    sys.exit(status)

@@ -47,11 +47,13 @@ def _whole(paths: list[str], limits: Constraints, *, as_json: bool, explain: boo
     from archsearch.analysis import verdict_view
     from archsearch.analysis.constraints import verdict_on
     from archsearch.common.parse import read_text, source_name
+    from archsearch.spec.load import refuse_other_kinds
 
     objects, status = [], 0
     for path in paths:
         name = source_name(path)
         try:
+            refuse_other_kinds(path)
             verdict = verdict_on(read_text(path), name, limits)
         except ArchsearchError as error:
             sys.stderr.write(f"error: {error}\n")

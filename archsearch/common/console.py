@@ -1,27 +1,61 @@
-"""Pages on standard output: with colours on a terminal, as plain text to a file or pipe."""
+"""What reaches the terminal: pages, messages, and no character that a terminal would obey."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TextIO
 
 from archsearch.common.page import Grid, Line, Page, plain
+from archsearch.errors import MAX_LINE_CHARS, message_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 
+class _Printable:
+    r"""A text stream that writes control characters as `\x1b`; the rest is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return self.stream.write("\n".join(map(printable, text.split("\n"))))
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several pieces of text."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def print_only_printable() -> None:
+    """Let standard output and error take any text, from here to the end of this process.
+
+    Control characters of names, paths and messages are escaped, and so are characters that the
+    encoding lacks. Only a `console` reaches the terminal itself, for colors and live views.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, _Printable):
+            continue
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
+        setattr(sys, name, _Printable(stream))
+
+
 def show(page: Page) -> None:
-    """Print a page."""
+    """Print a page, with colors if standard output is a terminal."""
     if not sys.stdout.isatty() and not os.environ.get("FORCE_COLOR"):
         sys.stdout.write(plain(page))  # rich takes longer to load than a verdict to make
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    out = console(sys.stdout)
     for part in page:
-        console.print(_rendered(part))
+        out.print(_rendered(part))
 
 
 def _rendered(part: Line | Grid) -> RenderableType:
@@ -30,24 +64,53 @@ def _rendered(part: Line | Grid) -> RenderableType:
 
     # Text from specs goes in as Text, never as markup.
     if isinstance(part, Line):
-        return Text(part.text, part.style)
+        return Text(message_line(part.text), part.style)
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(part.titles))
     for i in range(len(part.titles or part.rows[0])):
         title = part.titles[i] if part.titles else ""
         table.add_column(Text(title), justify="left" if i in part.left else "right", no_wrap=True)
     for number, row in enumerate(part.rows):
         style = "bold" if number in part.bold else ""
-        table.add_row(*(Text(cell, style) for cell in row))
+        table.add_row(*(Text(message_line(cell), style) for cell in row))
     return table
+
+
+def console(stream: TextIO) -> Console:
+    """Return a console that prints on a standard stream; what it is given cannot print escapes."""
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
+    from rich.text import Text
+
+    class Printable(Console):
+        """Escape control characters in text, and cut it; rich's own escapes stay."""
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            if isinstance(renderable, Text) and len(renderable) > MAX_LINE_CHARS:
+                renderable = renderable[:MAX_LINE_CHARS] + "..."
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    raw = stream.stream if isinstance(stream, _Printable) else stream
+    return Printable(file=raw, highlight=False)
 
 
 def stderr_console() -> Console:
     """Everything but data goes to standard error."""
-    from rich.console import Console
+    return console(sys.stderr)
 
-    return Console(stderr=True, highlight=False)
+
+def say(line: str) -> None:
+    """Print one line of text on standard output."""
+    sys.stdout.write(f"{message_line(line)}\n")
 
 
 def note(message: str) -> None:
     """Tell the user something that is worth knowing, on standard error."""
-    sys.stderr.write(f"note: {message}\n")
+    tell(f"note: {message}")
+
+
+def tell(line: str) -> None:
+    """Print one line of text on standard error."""
+    sys.stderr.write(f"{message_line(line)}\n")

@@ -82,4 +82,4 @@ def _owner(file: BinaryIO) -> str:
 
 
 def _held(folder: Path, owner: str) -> StudyError:
-    return StudyError(f"{folder}: {owner} is at work here; wait for it or choose another --name")
+    return StudyError(f"{folder}: {owner} is at work here; wait for it or choose another folder")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from archsearch.errors import message_line
+
 GAP = "  "
 """Between a grid's columns."""
 
@@ -42,9 +44,10 @@ def plain(page: Iterable[Line | Grid]) -> str:
 
 def _lines(part: Line | Grid) -> Iterator[str]:
     if isinstance(part, Line):
-        yield part.text
+        yield message_line(part.text)
         return
-    rows = [list(row) for row in ([part.titles] if part.titles else [])] + [*map(list, part.rows)]
+    rows = [[*map(message_line, row)] for row in ([part.titles] if part.titles else [])]
+    rows += [[*map(message_line, row)] for row in part.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [

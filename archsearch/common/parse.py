@@ -1,22 +1,22 @@
-"""Text to records: bounded reading, and pydantic's complaints in a user's words."""
+"""Text to records: bounded reading, with every problem reported."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard, TypeVar, get_args
+from typing import Any, BinaryIO, TypeGuard, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from archsearch.common.atomic_files import unreadable
 from archsearch.common.guarded_files import open_regular
-from archsearch.errors import ArchsearchError, InputError, Problem, one_line, shown
+from archsearch.common.problems import problems_in
+from archsearch.errors import ArchsearchError, InputError, Problem, one_line
 
 MAX_BYTES = 1 << 19
 """A spec, recipe or study is a few kilobytes; what is larger was not meant for us."""
@@ -24,28 +24,6 @@ MAX_BYTES = 1 << 19
 M = TypeVar("M", bound=BaseModel)
 Given = Mapping[str, Any] | str | os.PathLike[str]
 """What a record may be given as, beside itself: plain data, or a file ("-": standard input)."""
-
-_TYPE_ERRORS = {
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "int_parsing": "an integer",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "true or false",
-    "string_type": "a string",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-    "dict_type": "an object",
-    "finite_number": "a finite number",
-}
-_BOUND_ERRORS = {
-    "greater_than": ("gt", ">"),
-    "greater_than_equal": ("ge", ">="),
-    "less_than": ("lt", "<"),
-    "less_than_equal": ("le", "<="),
-}
 
 
 def read_text(path: str) -> str:
@@ -122,7 +100,7 @@ def from_json(model: type[M], text: str, source: str) -> M:
             if "recursion limit" in why:
                 why = f"nested too deeply ({why})"
             if "trailing characters" in why and source.endswith((".ndjson", ".jsonl")):
-                why = "it has a spec a line; validate it with --format ndjson"
+                why = "it has a spec a line: archsearch validate --format ndjson"
             raise InputError(source, [Problem("", "json", f"is not valid JSON: {why}")]) from error
         if isinstance(raw, dict) and "$schema" in raw:
             return from_mapping(model, raw, source)
@@ -200,138 +178,3 @@ def from_toml(model: type[M], text: str, source: str) -> M:
         problem = Problem("", "toml", f"is not valid TOML: {error}")
         raise InputError(source, [problem]) from error
     return from_mapping(model, raw, source)
-
-
-def problems_in(error: ValidationError, raw: object, model: type[BaseModel]) -> list[Problem]:
-    """One problem a place: the branches of a union are told together."""
-    by_place: dict[str, list[Any]] = {}
-    for item in error.errors(include_url=False):
-        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
-            continue  # long enough, but for its invalid items, which are told themselves
-        by_place.setdefault(_place(item["loc"], raw, item["type"]), []).append(item)
-    for place, items in list(by_place.items()):
-        whole = by_place.get(place.rpartition(".")[0], [])
-        if place[-1:] == "1" and items[0]["type"] == "missing" and whole:
-            # [2] where [2, 2] could be: told of the pair, not of its second half
-            del by_place[place]
-            whole.append({"type": "tuple_type", "input": whole[0]["input"]})
-    return [
-        _unknown_key(place, raw, model)
-        if items[0]["type"] == "extra_forbidden"
-        else _problem(place, items)
-        for place, items in by_place.items()
-    ]
-
-
-def _unknown_key(place: str, raw: object, model: type[BaseModel]) -> Problem:
-    *path, name = place.split(".")
-    parent: Any = raw
-    for part in path:
-        parent = parent[int(part)] if isinstance(parent, list | tuple) else parent[part]
-    near = _nearest(name, _keys(model, parent.get("op")))
-    hint = f"did you mean {near!r}?" if near else "remove or rename it"
-    return Problem(place, "unknown-key", f"unknown key {shown(name)}; {hint}")
-
-
-def _nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that holds it or is held by it, else the most alike."""
-    inside = [key for key in known if len(name) > 2 and (name in key or key in name)]
-    if inside:
-        return min(inside, key=lambda key: abs(len(key) - len(name)))
-    return next(iter(difflib.get_close_matches(name.lower(), known, n=1)), None)
-
-
-def _keys(model: type[BaseModel], op: object) -> list[str]:
-    """The keys of the layer that `op` names, or of all records in `model` that are no layers."""
-    models = list(_models(model, {}))
-    ops = {m: get_args(m.model_fields["op"].annotation) for m in models if "op" in m.model_fields}
-    layer = [m for m, names in ops.items() if names == (op,)]
-    return [key for m in layer or models for key in m.model_fields if layer or key != "op"]
-
-
-def _models(annotation: Any, seen: dict[Any, None]) -> Iterable[type[BaseModel]]:
-    """Every record type inside an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if annotation not in seen:
-            seen[annotation] = None
-            annotation.model_rebuild()
-            for field in annotation.model_fields.values():
-                _models(field.annotation, seen)
-    else:
-        for inner in get_args(annotation):
-            _models(inner, seen)
-    return seen
-
-
-def _place(loc: Sequence[int | str], raw: object, kind: str) -> str:
-    """The path into the raw data: pydantic's own, without its union and tag labels."""
-    parts: list[str] = []
-    node: Any = raw
-    tag: object = None
-    for i, part in enumerate(loc):
-        last = i == len(loc) - 1
-        if tag is not None and part == tag:
-            tag = None
-            continue
-        mapped = isinstance(node, Mapping) and part in node
-        listed = isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
-        if mapped or listed:
-            node = node[part]
-        elif not (last and kind == "missing"):
-            continue
-        parts.append(str(part))
-        tag = node.get("op") if isinstance(node, Mapping) else None
-    return ".".join(parts)
-
-
-def _problem(place: str, items: list[Any]) -> Problem:
-    precise = [item for item in items if item["type"] not in _TYPE_ERRORS]
-    told = precise or items
-    first = told[0]
-    match first["type"]:
-        case "missing":
-            return Problem(place, "missing", "is required and not there")
-        case "union_tag_not_found":
-            tag = str(first["ctx"]["discriminator"]).strip("'")
-            message = f"is required: which {'layer' if tag == 'op' else tag} is this?"
-            return Problem(f"{place}.{tag}", "missing", message)
-        case "union_tag_invalid":
-            return Problem(f"{place}.op", "unknown-op", _unknown_op(first["ctx"]))
-        case _:
-            pass
-    wants = list(dict.fromkeys(_wanted(item) for item in told))
-    if not precise:
-        wants = [
-            "[height, width]" if want == "a list" and len(wants) > 1 else want for want in wants
-        ]
-    return Problem(
-        place, first["type"], f"must be {' or '.join(wants)}, got {shown(first['input'])}"
-    )
-
-
-def _wanted(item: Any) -> str:
-    kind, context = item["type"], item.get("ctx", {})
-    if kind in _TYPE_ERRORS:
-        return _TYPE_ERRORS[kind]
-    if kind in _BOUND_ERRORS:
-        key, sign = _BOUND_ERRORS[kind]
-        return f"{sign} {context[key]}"
-    if kind == "literal_error":
-        return f"one of {context['expected']}"
-    if kind in ("too_short", "string_too_short"):
-        return f"at least {context['min_length']} long"
-    if kind in ("too_long", "string_too_long"):
-        return f"at most {context['max_length']} long"
-    if kind == "value_error":  # our own validators'
-        return str(context["error"])
-    message = str(item["msg"])
-    return f"valid ({message[:1].lower()}{message[1:]})"
-
-
-def _unknown_op(context: Mapping[str, Any]) -> str:
-    known = [tag.strip("' ") for tag in str(context["expected_tags"]).split(",")]
-    name = str(context["tag"])
-    near = [tag for tag in known if name and (name.startswith(tag) or tag.startswith(name))]
-    near = near or difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose {', '.join(known)}"
-    return f"unknown op {shown(name)}; {hint}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from html import escape
 from typing import Any
+
+from archsearch.common.page_html import html_text
 
 _VOID = frozenset({"img", "link", "meta"})
 
@@ -28,7 +29,7 @@ def element(tag: str, *children: str, **attributes: str | None) -> Html:
     '<td class="a" data-value="&quot;">&lt;b&gt;</td>'
     """
     told = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        f' {name.rstrip("_").replace("_", "-")}="{html_text(value)}"'
         for name, value in attributes.items()
         if value is not None
     )
@@ -39,7 +40,7 @@ def element(tag: str, *children: str, **attributes: str | None) -> Html:
 
 def join_html(parts: Iterable[str]) -> Html:
     """Join parts; those that are not `Html` are escaped."""
-    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else html_text(part) for part in parts))
 
 
 def script_json(value: Any) -> Html:

@@ -6,12 +6,14 @@ Names and meanings are PyTorch's. Models are frozen and refuse unknown keys. Wha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from archsearch.common.parse import problems_in
+from archsearch.common.problems import problems_in
 from archsearch.errors import InputError
+from archsearch.spec import other_names
 
 MAX_CHANNELS = 1_000_000
 MAX_PIXELS = 16_384
@@ -67,16 +69,30 @@ else:
 class Frozen(BaseModel, metaclass=_Explained):
     """A closed, immutable record.
 
+    Attributes:
+        other_keys: what to suggest for an unknown key: one of the record's own, or words.
+        other_tags: what to suggest for an unknown tag (`op`) of the union that it is in.
+
     Raises:
         InputError: its fields are not what they must be; the error lists all problems.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    other_keys: ClassVar[Mapping[str, str]] = {}
+    other_tags: ClassVar[Mapping[str, str]] = {}
 
 
-class _ConvFields(Frozen):
+class _Layer(Frozen):
+    """What all layers share."""
+
+    other_tags = other_names.OPS
+    other_keys = other_names.OTHER
+
+
+class _ConvFields(_Layer):
     """What `conv` and `depthwise_separable` share."""
 
+    other_keys = other_names.CONV
     out_channels: Channels
     kernel_size: SizePair = 3
     stride: SizePair = 1
@@ -114,7 +130,8 @@ class DepthwiseSeparable(_ConvFields):
 Convolution = Conv | DepthwiseSeparable
 
 
-class _PoolFields(Frozen):
+class _PoolFields(_Layer):
+    other_keys = other_names.POOL
     kernel_size: SizePair = 2
     stride: SizePair | None = None
     """null: the kernel size."""
@@ -133,15 +150,16 @@ class AvgPool(_PoolFields):
     op: Literal["avg_pool"]
 
 
-class GlobalAvgPool(Frozen):
+class GlobalAvgPool(_Layer):
     """The mean over the whole map: (C, H, W) to (C, 1, 1)."""
 
     op: Literal["global_avg_pool"]
 
 
-class Linear(Frozen):
+class Linear(_Layer):
     """A fully connected layer, on flat features or a 1x1 map."""
 
+    other_keys = other_names.LINEAR
     op: Literal["linear"]
     out_features: Channels
     bias: Flag = True
@@ -149,9 +167,10 @@ class Linear(Frozen):
     dropout: Probability = 0.0
 
 
-class Residual(Frozen):
+class Residual(_Layer):
     """The body's output plus its input."""
 
+    other_keys = other_names.RESIDUAL
     op: Literal["residual"]
     body: Annotated[tuple[Layer, ...], Field(min_length=1)]
     shortcut: Literal["auto"] = "auto"
@@ -160,9 +179,10 @@ class Residual(Frozen):
     """After the sum."""
 
 
-class Parallel(Frozen):
+class Parallel(_Layer):
     """Branches side by side, merged; an empty branch is the identity."""
 
+    other_keys = other_names.PARALLEL
     op: Literal["parallel"]
     branches: Annotated[tuple[tuple[Layer, ...], ...], Field(min_length=1, max_length=64)]
     merge: Literal["concat", "add"] = "concat"
@@ -170,37 +190,41 @@ class Parallel(Frozen):
     """true: the channels are split evenly among the branches."""
 
 
-class SqueezeExcite(Frozen):
+class SqueezeExcite(_Layer):
     """Channel gates from the globally pooled map: C -> max(1, C // reduction) -> C."""
 
+    other_keys = other_names.SQUEEZE_EXCITE
     op: Literal["squeeze_excite"]
     reduction: Channels = 4
 
 
-class Norm(Frozen):
+class Norm(_Layer):
     """A normalisation layer on its own; `layer` is one group over (C, H, W)."""
 
+    other_keys = other_names.NORM
     op: Literal["norm"]
     kind: NormKind = "batch"
     num_groups: Channels = DEFAULT_NUM_GROUPS
 
 
-class Activation(Frozen):
+class Activation(_Layer):
     """An activation on its own."""
 
+    other_keys = other_names.ACTIVATION
     op: Literal["activation"]
     kind: ActivationKind = "relu"
 
 
-class Dropout(Frozen):
+class Dropout(_Layer):
     """Dropout on its own."""
 
+    other_keys = other_names.DROPOUT
     op: Literal["dropout"]
     p: Probability = 0.5
     kind: DropoutKind = "element"
 
 
-class Flatten(Frozen):
+class Flatten(_Layer):
     """(C, H, W) to (C * H * W,)."""
 
     op: Literal["flatten"]

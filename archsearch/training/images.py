@@ -98,7 +98,7 @@ def holdout(train: Images) -> tuple[Images, Images]:
 _WAYS_OUT = (
     "give --data DIR (train/<class>/*.png and test/<class>/*.png, or a folder that holds "
     f"{_BATCHES}), set ARCHSEARCH_DATA, connect to the internet to download it, "
-    "or use --dataset shapes"
+    "or take generated images: archsearch train or search with --dataset shapes"
 )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -169,6 +169,12 @@ class Recipe(Frozen):
         ('sgd', 0.1)
     """
 
+    other_keys: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(("learning_rate", "max_lr"), "lr"),
+        **dict.fromkeys(("wd", "l2"), "weight_decay"),
+        **dict.fromkeys(("scheduler", "lr_schedule", "lr_scheduler"), "schedule"),
+        "bs": "batch_size",
+    }
     optimizer: Literal["sgd", "adam", "adamw", "muon"] = "sgd"
     """muon: orthogonal updates for the kernels of full convolutions, sgd for the rest."""
     lr: Positive = 0.1

@@ -165,7 +165,7 @@ def test_an_output_that_nobody_reads_ends_with_2() -> None:
 def test_a_spec_a_line_is_told_what_to_do(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "many.ndjson"
     path.write_text(2 * f"{json.dumps(json.loads(EVA8.read_text()))}\n")
-    assert "validate it with --format ndjson" in cli("validate", path).err
+    assert "archsearch validate --format ndjson" in cli("validate", path).err
     assert (
         "--explain is for the table" in cli("validate", EVA8, "--explain", "--format", "json").err
     )

@@ -66,7 +66,8 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
         where = one_line(read_text(str(folder.elsewhere)).strip())
         raise StudyError(
             f"{folder.path}: its study is kept in {where} (storage.txt): give that as --storage, "
-            f"or in {STORAGE_VARIABLE} with its password; or choose another --name"
+            f"or in {STORAGE_VARIABLE} with its password; for a new study beside it: archsearch "
+            "search --name NAME"
         )
 
 
