@@ -35,19 +35,42 @@ class Entry:
     files of older versions have default values.
 
     Attributes:
-        val_acc: hold-out accuracy after the last trained epoch.
-        test_acc: mean over `test_seeds` retrainings on the whole training set, each tested
-            once, after its last epoch; None for all but finalists.
-        receptive_field: height and width before global pooling; written as `65`, or as `65x97`
-            where they differ.
-        epochs: number of epochs trained in the search.
-        train_seconds: training time of those epochs.
-        seconds_to_target: training time until the hold-out first reached the recipe's target.
+        rank: position, 1 for the best: trained networks by the study's objective, then pruned
+            ones, then failed ones.
+        trial: number of the trial in the study's database.
+        spec_hash: identifies the network; equal for two specs that build the same network.
+        status: `trained` (all epochs), `pruned` (stopped early) or `failed`.
+        val_acc: hold-out accuracy after the last epoch of the search, from 0 to 1.
+        test_acc: test accuracy of a finalist, from 0 to 1: retrained on the whole training set
+            for `final_epochs` and tested once; the mean over `test_seeds` retrainings.
+        test_acc_std: standard deviation of `test_acc` over its retrainings, if there are several.
+        test_seeds: number of retrainings behind `test_acc`.
+        reached_target: whether `test_acc` reaches the target accuracy of the final recipe.
+        params: learnable parameters.
+        receptive_field: receptive field in pixels before global pooling; `65`, or `65x97` (height
+            x width) if the axes differ.
+        receptive_field_with_gap: receptive field in pixels after global pooling.
+        macs: multiply-accumulates for one image.
+        epochs: epochs trained in the search; a finalist's retraining has `final_epochs`.
+        train_seconds: training time of `epochs`, without scoring.
+        images_per_second: training speed in the search.
+        device: device that trained the trial.
+        precision: precision of the trial's training, `fp32` or `bf16`.
+        seed: seed of the weights, the order of the images and the augmentation.
+        dataset: data set.
+        spec_path: the network's spec file, relative to the study folder.
+        torch_version: version of torch that trained the trial.
+        final_epochs: epochs of each retraining of a finalist.
+        final_train_seconds: training time of a finalist's retraining; the mean if there are
+            several.
+        seconds_to_target: training time in the search until the hold-out accuracy first reached
+            the target of the ranking recipe.
         pareto: whether no other trained network has at least its hold-out accuracy with at most
-            its parameters and MACs, and is better in one; None if training was stopped early.
-        edits: differences from the spec that the search started from, in words.
-        knobs: setting of the space by knob, in columns `knob_NAME`; in a search near a spec only
-            the knobs that were edited.
+            its parameters and MACs, and is better in one of them; empty for pruned trials.
+        edits: differences from the spec that `archsearch search --from` started from.
+        reason: why a trial was pruned or failed, or why a retraining failed.
+        knobs: the network's setting of the search space, one column `knob_NAME` per knob; in a
+            search near a spec only the knobs that were edited.
     """
 
     rank: int
