@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from archsearch.cli import EXIT_INTERRUPTED
 from archsearch.cli.options import FolderArgument, StorageOption
+from archsearch.common.console import tell
 
 _LOOK_EVERY_S = 0.2
 
@@ -23,8 +23,9 @@ def dashboard(
     ] = None,
     storage: StorageOption = None,
 ) -> None:
-    """Look at a study in optuna-dashboard, also while it is searched; nothing can be changed.
+    """Show a study in optuna-dashboard, read-only.
 
+    Works while the study is searched.
     Exit status: 130 when Ctrl-C ends it, 2 where there is nothing to show.
     """
     from importlib.util import find_spec
@@ -54,8 +55,8 @@ def dashboard(
     with suppress(KeyboardInterrupt), interruption.saving(str):
         server, address = open_dashboard(study, config.name, url, host or LOOPBACK, port)
         if host and host != LOOPBACK:
-            sys.stderr.write(f"warning: whoever reaches {host} can look at this study\n")
-        sys.stderr.write(f"{address}  (read-only; Ctrl-C ends it)\n")
+            tell(f"warning: whoever reaches {host} can look at this study")
+        tell(f"{address}  (read-only; Ctrl-C ends it)")
         server.timeout = _LOOK_EVERY_S
         with server:
             while True:

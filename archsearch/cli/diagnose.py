@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsearch.cli.options import FormatOption
-from archsearch.common.console import show
+from archsearch.common.console import show, tell
 
 if TYPE_CHECKING:
     from archsearch.analysis.constraints import Constraints
@@ -49,7 +49,7 @@ def diagnose(
     ] = None,
     output: FormatOption = "table",
 ) -> None:
-    """Say why a network fails, rule by rule, with the evidence, and what would mend it.
+    """Explain why a network fails, with evidence and fixes.
 
     Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
@@ -146,13 +146,13 @@ def _tell(folder: Path, mended: _Mended) -> None:
     from archsearch.errors import one_line
 
     out, count = one_line(str(folder)), len(mended.edits)
-    sys.stderr.write(f"{count} edit{'s' if count != 1 else ''}, written to {out}:\n")
+    tell(f"{count} edit{'s' if count != 1 else ''}, written to {out}:")
     sys.stderr.write(plain(edits_page(mended.edits)))
     for message in mended.broken:
-        sys.stderr.write(f"still over a limit, as no few edits were found: {message}\n")
+        tell(f"still over a limit, as no few edits were found: {message}")
     if not mended.broken:
         recipe = f"{out}/recipe.json" if mended.recipe else "fast"
-        sys.stderr.write(
+        tell(
             f"next: archsearch train {out}/spec.json --recipe {recipe}, or search near it: "
-            f"archsearch search --from {out}/spec.json\n"
+            f"archsearch search --from {out}/spec.json"
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from archsearch.cli.options import DataOption, StorageOption
+from archsearch.common.console import say
 
 
 def doctor(
@@ -18,7 +18,7 @@ def doctor(
     data: DataOption = None,
     storage: StorageOption = None,
 ) -> None:
-    """Check a study folder and mend it, or tell what training has on this machine.
+    """Check and repair a study folder, or check this machine.
 
     Exit status: 0 all is well (now), 1 something is left to do, 2 it cannot be checked.
     """
@@ -31,11 +31,11 @@ def doctor(
     findings = examine(StudyFolder(folder), database_url(storage))
     for finding in findings:
         told = {True: "mended", False: "broken", None: "note"}[finding.mended]
-        sys.stdout.write(f"{told}  {finding.place}: {finding.message}\n")
+        say(f"{told}  {finding.place}: {finding.message}")
     mended = sum(finding.mended is True for finding in findings)
     left = sum(finding.mended is False for finding in findings)
     told = f"{mended} mended, {left} left to do" if mended or left else "all is well"
-    sys.stdout.write(f"{folder}: {told}\n")
+    say(f"{folder}: {told}")
     raise typer.Exit(1 if left else 0)
 
 
@@ -50,7 +50,7 @@ def _machine(data: Path | None) -> int:
     from archsearch.common.version import __version__
     from archsearch.errors import ArchsearchError
     from archsearch.executors.processes.pool import default_workers
-    from archsearch.training.device import choose
+    from archsearch.training.device import choose, unusable_gpu
     from archsearch.training.images import load
 
     device = choose()
@@ -65,6 +65,8 @@ def _machine(data: Path | None) -> int:
         "cores": f"{cores()}; a search starts {default_workers()} workers unless told",
         "memory": f"{size}; {free / 2**30:.1f} GiB free on this disk",
     }
+    if why := unusable_gpu():
+        lines["gpu"] = f"cannot be used: {why}"
     status = 0
     try:
         found = load("cifar10", data)
@@ -72,5 +74,5 @@ def _machine(data: Path | None) -> int:
     except ArchsearchError as error:
         lines["cifar10"], status = str(error), 1
     for name, told in lines.items():
-        sys.stdout.write(f"{name:<11} {told}\n")
+        say(f"{name:<11} {told}")
     return status

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from archsearch.cli.options import DataOption, DeviceOption, TableOrJson
-from archsearch.common.console import show
+from archsearch.common.console import note, show
 from archsearch.errors import ArchsearchError, one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def evaluate(
         TableOrJson, typer.Option("--format", help="How the figures are printed.")
     ] = "table",
 ) -> None:
-    """Look closely at a trained network: accuracy, classes, confusions, calibration, mistakes.
+    """Evaluate a trained network: classes, calibration, mistakes.
 
     Writes JSON, CSV and (with matplotlib) PNG files. The precision is that of the training.
     Exit status: 0 the target is reached, 1 it is not, 2 bad input, 130 interrupted.
@@ -74,9 +74,9 @@ def evaluate(
     else:
         show(view.page(report, folder, written))
     if split == "test":
-        sys.stderr.write(
-            "note: to choose between runs by this figure is to choose on the test set; "
-            "choose by the hold-out (--split holdout)\n"
+        note(
+            "to choose between runs by this figure is to choose on the test set; "
+            "choose by the hold-out (--split holdout)"
         )
     raise typer.Exit(0 if report.reached else 1)
 
@@ -106,7 +106,7 @@ def _draw(folder: Path, report: Report, images: Images) -> tuple[str, ...]:
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
-        sys.stderr.write("no charts: they need matplotlib: pip install 'archsearch[charts]'\n")
+        note("no charts: they need matplotlib: pip install 'archsearch[charts]'")
         return ()
     subject = Subject(
         evaluation=report.evaluation,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from archsearch.common.console import note
 from archsearch.errors import ArchsearchError
 
 if TYPE_CHECKING:
@@ -100,9 +101,7 @@ def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
 
     if checkpoint is None:
         model = onnx_model(analysis)
-        sys.stderr.write(
-            f"note: fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones\n"
-        )
+        note(f"fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones")
         return model
     from archsearch.common.console import note
     from archsearch.training.checkpoint import load_weights

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archsearch.common.console import note
+from archsearch.common.console import note, tell
 from archsearch.errors import InputError, Problem, named_as, shown
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def import_(
         str | None, typer.Option(metavar="NAME", help="The spec's name; CLASS unless given.")
     ] = None,
 ) -> None:
-    """Print the spec of an nn.Module. This RUNS the code in FILE: import what you trust.
+    """Print the spec of an nn.Module; RUNS the code in FILE.
 
+    Import only what you trust.
     The spec goes to standard output, what was noticed to standard error. Exit status: 0 done,
     2 the module cannot be had or a spec cannot express it.
     """
@@ -58,7 +59,7 @@ def import_(
         problems.append(Problem("--name", "name", "must not be empty"))
     if problems:
         raise InputError("archsearch import", problems)
-    sys.stderr.write(f"importing {class_name} runs the code in {file}\n")
+    tell(f"importing {class_name} runs the code in {file}")
     from archsearch.convert.from_module import (
         import_module,  # before a neighbour can be called torch.py
     )

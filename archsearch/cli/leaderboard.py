@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from archsearch.cli import EXIT_BAD_INPUT
-from archsearch.common.console import show
+from archsearch.common.console import note, show, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +124,7 @@ def _show(
         names = [name for name in known if name in found]
     _note(boards, rows)
     if rows.empty:
-        sys.stderr.write("note: there is no such row\n")
+        note("there is no such row")
     match output:
         case "table":
             show(view.board_page(rows, names))
@@ -148,7 +148,7 @@ def _compare(boards: Sequence[Board], first: str, second: str, output: Format) -
     else:
         show(comparison_page(found))
     for problem in found.problems:
-        sys.stderr.write(f"error: {problem}\n")
+        tell(f"error: {problem}")
     return EXIT_BAD_INPUT if found.problems else 0
 
 
@@ -159,4 +159,4 @@ def _note(boards: Sequence[Board], rows: pd.DataFrame) -> None:
     from archsearch.leaderboard.caveats import what_differs
 
     for sentence in what_differs(boards, rows):
-        sys.stderr.write(f"note: {sentence}\n")
+        note(sentence)

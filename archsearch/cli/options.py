@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 TableOrJson = Literal["table", "json"]
-FormatOption = Annotated[TableOrJson, typer.Option("--format", help="How to print.")]
+FormatOption = Annotated[TableOrJson, typer.Option("--format", help="Output format.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.")]
 DataOption = Annotated[
     Path | None,
@@ -19,11 +19,12 @@ DataOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:1; the best there is unless given.")
+    str | None,
+    typer.Option(help="cpu, cuda or cuda:1. Default: the fastest device of this machine."),
 ]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16"] | None,
-    typer.Option(help="The faster one on this device unless given."),
+    typer.Option(help="Default: the faster one on this device."),
 ]
 StorageOption = Annotated[
     str | None,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from archsearch.cli.options import FolderArgument
+from archsearch.common.console import say
 
 
 def report(
@@ -17,13 +17,14 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Where to; DIR/report.html else.")
     ] = None,
 ) -> None:
-    """Write a study as one HTML page to send to a colleague: no network, no other file.
+    """Write a study as one HTML page to send to a colleague.
 
-    Reads the folder's files; the study's database is not needed.
+    The page needs no network and no other file. Reads the folder's files; the study's database is
+    not needed.
     Exit status: 0, or 2 where this is no study folder.
     """
     from archsearch.common import atomic_files
-    from archsearch.errors import ArchsearchError, one_line
+    from archsearch.errors import ArchsearchError
 
     try:
         from archsearch.report.page import html
@@ -39,4 +40,4 @@ def report(
     else:
         atomic_files.write_output(path := out, text.encode())
     size = len(text.encode()) / 1e6
-    sys.stdout.write(f"{one_line(str(path))}  {size:.1f} MB\n")
+    say(f"{path}  {size:.1f} MB")

@@ -20,7 +20,7 @@ def schema(
         typer.Option("--toml", help="Of study: a study file that explains every key instead."),
     ] = False,
 ) -> None:
-    """Print the JSON Schema of a file that you write, for your editor to complete and check it."""
+    """Print the JSON Schema of a file, for your editor to check it."""
     from archsearch.study.schemas import json_schema
 
     if toml:

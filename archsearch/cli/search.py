@@ -104,10 +104,11 @@ def search(
     device: DeviceOption = None,
     precision: PrecisionOption = None,
 ) -> None:
-    """Search for networks within the limits, train them, retrain and test the best.
+    """Search for networks within the limits; train and test them.
 
-    Results are in studies/NAME; `archsearch status` looks in on them. Run the same command again
-    to go on after an interruption.
+    The best are retrained on all training images and tested once. Results are in studies/NAME;
+    `archsearch status` shows how far a search is. Run the same command again to resume after an
+    interruption.
     Exit status: 0 a finalist reached the target, 1 none did, 2 bad input, 130 interrupted.
     """
     from archsearch.executors.messages import WorkerConfig

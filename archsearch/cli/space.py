@@ -18,8 +18,9 @@ def space(
     ] = "cifar10-200k",
     output: FormatOption = "table",
 ) -> None:
-    """Count a search space: its size, and how much of it keeps each limit and all of them.
+    """Count a search space and how much of it meets the limits.
 
+    Prints the share that meets each limit alone, and all of them.
     Exit status: 0, or 1 where nothing keeps the limits.
     """
     from archsearch.space.counting.near import account_any

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from archsearch.cli.options import DataOption, DeviceOption, PrecisionOption
 from archsearch.common import interruption
-from archsearch.common.console import note
+from archsearch.common.console import note, say, tell
 from archsearch.errors import one_line
 from archsearch.training.datasets import DATASETS, DatasetName
 
@@ -54,6 +53,7 @@ def train(
     from archsearch.analysis.validate import validate
     from archsearch.common.parse import source_name
     from archsearch.errors import named_as
+    from archsearch.training.device import unusable_gpu
     from archsearch.training.progress import train_progress
     from archsearch.training.recipe import Recipe
     from archsearch.training.recipe_files import load_recipe
@@ -67,6 +67,8 @@ def train(
             note(f"outside the limits: {violation.message}")
         trainer = Trainer.open(dataset, data, device, precision)
         trainer.check(verdict.analysis.network)
+    if device is None and (why := unusable_gpu()):
+        note(f"training on the CPU, because the GPU cannot be used: {why}")
     job = job_of(verdict.analysis, how, seed, full=full, folder=out)
     run = trainer.run_of(seed)
     name = one_line(job.network.spec.name)
@@ -89,13 +91,14 @@ def train(
 
             trained = train_and_test(trainer, job, on_epoch, note)
     except KeyboardInterrupt:
-        sys.stderr.write(last_words())
+        tell(last_words().rstrip())
         raise typer.Exit(interruption.EXIT_STATUS) from None
-    sys.stdout.write(_summary(trained))
+    for line in _summary(trained):
+        say(line)
     raise typer.Exit(0 if trained.reached_target else 1)
 
 
-def _summary(trained: TrainedNetwork) -> str:
+def _summary(trained: TrainedNetwork) -> list[str]:
     result = trained.result
     lines = [f"test accuracy {result.test_acc:.2%} (single view, last epoch)"]
     if result.val_acc is not None:
@@ -104,4 +107,4 @@ def _summary(trained: TrainedNetwork) -> str:
     lines.append(f"{result.device}, {result.precision}, seed {result.seed}")
     if DATASETS[result.dataset].generated:
         lines.append("shapes is a generated data set: this says nothing of CIFAR-10")
-    return "\n".join(lines) + f"\nin {trained.folder}\n"
+    return [*lines, f"in {trained.folder}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import platform
+import warnings
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -54,7 +55,7 @@ def choose(device: str | None = None, precision: PrecisionName | None = None) ->
     Raises:
         ArchsearchError: there is no such device.
     """
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = device or ("cuda" if _cuda()[0] else "cpu")
     try:
         chosen = torch.device(kind)
         torch.zeros(1, device=chosen)
@@ -69,6 +70,21 @@ def choose(device: str | None = None, precision: PrecisionName | None = None) ->
         name = f"{_cpu_name()}, {torch.get_num_threads()} threads"
         bf16 = precision is None and bf16_is_faster(name)
     return Device(chosen, precision or ("bf16" if bf16 else "fp32"), name)
+
+
+@cache
+def _cuda() -> tuple[bool, str]:
+    """Return whether CUDA can be used, and what torch warns of; it does so at the first call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    return available, " ".join(str(warning.message) for warning in caught)
+
+
+def unusable_gpu() -> str | None:
+    """Return why the GPU that this machine has cannot be used; None if it has none or it can."""
+    available, warning = _cuda()
+    return warning.splitlines()[0] if warning and not available else None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -69,13 +70,14 @@ def test_no_argument_is_obeyed_by_the_terminal(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("spec.json").write_bytes(SPEC.read_bytes())
-    evil = EVIL.replace("\x00", "").replace("\ud800", "\udcff")  # what arguments may hold
+    evil = EVIL.replace("\x00", "").replace("\ud800", "\udcff") + "\nFAKE"  # as arguments may be
     result = cli(*(arg.replace("{}", evil) for arg in args))
     assert result.status == 2
     assert result.err
     assert is_text(result.out)
     assert is_text(result.err)
     assert "a bug" not in result.err
+    assert not re.search("^FAKE", result.out + result.err, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -206,3 +208,22 @@ def test_what_replaces_a_stream_is_that_stream_in_all_else() -> None:
     wrapped.flush()
     assert written.getvalue() == b"a\n\\x1b"
     assert (wrapped.encoding, wrapped.isatty()) == ("utf-8", False)
+
+
+def test_a_gpu_that_cannot_be_used_is_a_note(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    import torch
+
+    from archsearch.training import device
+
+    def old_driver() -> bool:
+        warnings.warn("CUDA initialization: the driver is too old\n(more)", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", old_driver)  # it takes such a machine
+    device._cuda.cache_clear()
+    try:
+        assert device.choose().torch.type == "cpu"
+        assert device.unusable_gpu() == "CUDA initialization: the driver is too old"
+        assert "gpu         cannot be used: CUDA init" in cli("doctor", "--data", "nowhere").out
+    finally:
+        device._cuda.cache_clear()
