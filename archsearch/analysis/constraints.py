@@ -54,6 +54,10 @@ class Constraints(Frozen):
     """A convolution with dilation > 1 and kernel > 1."""
     global_avg_pool: Flag | None = True
     """An average pool over the whole map."""
+    no_pooling: Flag | None = None
+    """No pool but a global average pool: the map shrinks by strides alone."""
+    strided_dilated: Flag | None = None
+    """A convolution with stride > 1, dilation > 1 and kernel > 1, all on one axis."""
 
 
 DEFAULT_CONSTRAINTS = "cifar10-200k"
@@ -209,6 +213,16 @@ LIMIT_RULES: dict[str, LimitRule] = {
         lambda *_: (
             "no global average pooling (global_avg_pool, or an avg_pool that covers its whole map)"
         ),
+    ),
+    "no_pooling": _rule(
+        "no_pooling",
+        operator.ne,
+        lambda *_: "a pool other than global average pooling; use a strided convolution",
+    ),
+    "strided_dilated": _rule(
+        "strided_dilated",
+        operator.ne,
+        lambda *_: "no strided dilated convolution (stride > 1 and dilation > 1, kernel > 1)",
     ),
 }
 """One rule a field of `Constraints`."""

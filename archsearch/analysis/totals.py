@@ -27,6 +27,8 @@ class Totals(NamedTuple):
         depthwise_separable: a depthwise convolution, kernel > 1, then a pointwise one.
         dilated: a convolution with dilation > 1 and kernel > 1.
         global_avg_pool: an average pool over the whole map.
+        no_pooling: no pool but such a one.
+        strided_dilated: a convolution with stride > 1, dilation > 1 and kernel > 1 on one axis.
     """
 
     params: int
@@ -37,6 +39,8 @@ class Totals(NamedTuple):
     depthwise_separable: bool
     dilated: bool
     global_avg_pool: bool
+    no_pooling: bool
+    strided_dilated: bool
 
 
 class Segment(NamedTuple):
@@ -63,6 +67,8 @@ class Segment(NamedTuple):
     conv: bool
     dilated: bool
     global_avg_pool: bool
+    no_pooling: bool
+    strided_dilated: bool
     depthwise_separable: bool
     opens: bool
     closes: bool
@@ -83,7 +89,8 @@ def totals_of(network: Network) -> Totals:
 def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
     """What `trunk` adds between two maps, one of them its input."""
     params = macs = 0
-    conv = dilated = pooled = False
+    conv = dilated = pooled = strided = False
+    no_pooling = True
     for node in walk(trunk):
         op = node.op
         params += params_and_macs.params(op)
@@ -91,8 +98,11 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
         if isinstance(op, ops.Conv2d):
             conv = True
             dilated = dilated or _dilated(op)
-        else:
-            pooled = pooled or is_global_avg_pool(node)
+            strided = strided or _dilated(op, min_stride=2)
+        elif is_global_avg_pool(node):
+            pooled = True
+        elif isinstance(op, ops.Pool2d):
+            no_pooling = False
     h, w = before.height, before.width
     gate = after.gate if before.gate is None else None
     return Segment(
@@ -107,6 +117,8 @@ def measure(trunk: Trunk, before: FeatureMap, after: FeatureMap) -> Segment:
         conv,
         dilated,
         pooled,
+        no_pooling,
+        strided,
         *_separable(trunk),
     )
 
@@ -116,11 +128,12 @@ def concatenated(segments: Iterable[Segment]) -> Segment:
     params = macs = growth_h = growth_w = 0
     jump_h = jump_w = 1
     gate_h = gate_w = None
-    conv = dilated = pooled = separable = opened = closed = False
-    clear = True
+    conv = dilated = pooled = strided = separable = opened = closed = False
+    no_pooling = clear = True
     for (
         more_params, more_macs, factor_h, factor_w, more_h, more_w, to_gate_h, to_gate_w,
-        has_conv, has_dilated, has_pool, has_separable, opens, closes, is_clear,
+        has_conv, has_dilated, has_pool, is_poolless, has_strided,
+        has_separable, opens, closes, is_clear,
     ) in segments:  # fmt: skip
         params += more_params
         macs += more_macs
@@ -134,13 +147,15 @@ def concatenated(segments: Iterable[Segment]) -> Segment:
         conv |= has_conv
         dilated |= has_dilated
         pooled |= has_pool
+        no_pooling &= is_poolless
+        strided |= has_strided
         separable |= has_separable or (opened and closes)
         opened = opens or (opened and is_clear)
         closed |= clear and closes
         clear &= is_clear
     return Segment(
         params, macs, jump_h, jump_w, growth_h, growth_w, gate_h, gate_w,
-        conv, dilated, pooled, separable, opened, closed, clear,
+        conv, dilated, pooled, no_pooling, strided, separable, opened, closed, clear,
     )  # fmt: skip
 
 
@@ -148,16 +163,19 @@ def add_up(sections: Sequence[Segment]) -> Totals:
     """The totals of a network's blocks and, last, its output."""
     (
         params, macs, _, _, growth_h, growth_w, gate_h, gate_w,
-        _, dilated, pooled, separable, _, _, _,
+        _, dilated, pooled, no_pooling, strided, separable, _, _, _,
     ) = concatenated(sections)  # fmt: skip
     with_gap = (1 + growth_h, 1 + growth_w)
     gate = with_gap if gate_h is None or gate_w is None else (1 + gate_h, 1 + gate_w)
     blocks = sum([section.conv for section in sections]) - sections[-1].conv
-    return Totals(params, macs, gate, with_gap, blocks, separable, dilated, pooled)
+    return Totals(
+        params, macs, gate, with_gap, blocks, separable, dilated, pooled, no_pooling, strided
+    )
 
 
-def _dilated(op: ops.Conv2d) -> bool:
-    return any(d > 1 and k > 1 for d, k in zip(op.dilation, op.kernel_size, strict=True))
+def _dilated(op: ops.Conv2d, min_stride: int = 1) -> bool:
+    axes = zip(op.dilation, op.kernel_size, op.stride, strict=True)
+    return any(d > 1 and k > 1 and s >= min_stride for d, k, s in axes)
 
 
 def _separable(trunk: Trunk) -> tuple[bool, bool, bool, bool]:

@@ -21,6 +21,8 @@ LIMIT_PHRASES = {
     "depthwise_separable": "a depthwise-separable convolution",
     "dilated": "a dilated convolution",
     "global_avg_pool": "global average pooling",
+    "no_pooling": "no pooling other than global average pooling",
+    "strided_dilated": "a strided dilated convolution",
 }
 """Limits in words."""
 

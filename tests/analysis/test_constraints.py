@@ -112,3 +112,50 @@ def test_global_average_pooling(head: list[Json], found: bool) -> None:
     assert broken(spec([conv()], head=full), global_avg_pool=True) == (
         [] if found else ["global_avg_pool"]
     )
+
+
+@pytest.mark.parametrize(
+    ("layers", "head", "kept"),
+    [
+        ([conv(stride=2), conv()], None, True),
+        ([conv()], [{"op": "avg_pool", "kernel_size": 32}], True),
+        ([conv(), {"op": "squeeze_excite"}], None, True),
+        ([conv(), {"op": "max_pool"}], None, False),
+        ([conv(), {"op": "avg_pool"}, conv()], None, False),
+        ([{"op": "residual", "body": [conv(), {"op": "max_pool"}]}], None, False),
+        ([{"op": "parallel", "branches": [[conv()], [conv()]]}, {"op": "max_pool"}], None, False),
+        ([conv()], [{"op": "max_pool", "kernel_size": 32}], False),
+    ],
+)
+def test_no_pooling_allows_global_average_pooling_alone(
+    layers: list[Json], head: list[Json] | None, kept: bool
+) -> None:
+    full = [*head, {"op": "linear", "out_features": 10}] if head else None
+    assert broken(spec(layers, head=full), no_pooling=True) == ([] if kept else ["no_pooling"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        ([conv(stride=2, dilation=2)], True),
+        ([conv(stride=[1, 2], dilation=[1, 3])], True),
+        (
+            [conv(), {"op": "depthwise_separable", "out_channels": 8, "stride": 2, "dilation": 2}],
+            True,
+        ),
+        ([{"op": "residual", "body": [conv(stride=2, dilation=3)]}], True),
+        ([conv(stride=2), conv(dilation=2)], False),
+        ([conv(stride=[2, 1], dilation=[1, 2])], False),
+        ([conv(stride=2, dilation=2, kernel_size=1)], False),
+    ],
+)
+def test_strided_dilated(layers: list[Json], found: bool) -> None:
+    assert broken(spec(layers), strided_dilated=True) == ([] if found else ["strided_dilated"])
+
+
+@pytest.mark.parametrize("name", ["no_pooling", "strided_dilated"])
+@pytest.mark.parametrize("off", [None, False])
+def test_a_constraint_that_is_off_rejects_nothing(name: str, off: bool | None) -> None:
+    worst = spec([conv(), {"op": "max_pool"}])
+    assert broken(worst, **{name: off}) == []
+    assert getattr(Constraints(), name) is None

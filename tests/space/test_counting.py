@@ -228,6 +228,19 @@ def test_another_number_of_blocks_fits_nothing() -> None:
     assert account(SMALL, Constraints(conv_blocks=5)).alone["conv_blocks"].count == 0
 
 
+@pytest.mark.parametrize("listed_at_most", [half_spaces.MAX_LISTED, 10])
+def test_constraints_on_kinds_of_layers_are_screened_too(
+    monkeypatch: pytest.MonkeyPatch, listed_at_most: int
+) -> None:
+    monkeypatch.setattr(half_spaces, "MAX_LISTED", listed_at_most)
+    # Strides are in entries and dilations in bodies; nothing pools before the output.
+    found = account(SMALL, NO_LIMITS.model_copy(update={"no_pooling": True}))
+    assert found.feasible.fraction == 1
+    none = account(SMALL, NO_LIMITS.model_copy(update={"strided_dilated": True}))
+    assert none.feasible.fraction == 0
+    assert any("keeps strided_dilated" in line for line in advice(none))
+
+
 def test_choices_are_shares_of_their_own_settings() -> None:
     found = account(SMALL, LIMITS)
     exact: dict[tuple[str, Value], list[bool]] = {}

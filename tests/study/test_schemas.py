@@ -132,7 +132,14 @@ RECIPE: Json = {
     "clip_norm": None,
     "target_accuracy": False,
 }
-CONSTRAINTS: Json = {"max_params": None, "max_macs": False, "conv_blocks": 3, "dilated": True}
+CONSTRAINTS: Json = {
+    "max_params": None,
+    "max_macs": False,
+    "conv_blocks": 3,
+    "dilated": True,
+    "no_pooling": True,
+    "strided_dilated": None,
+}
 STUDY: Json = {
     "name": "mine",
     "constraints": CONSTRAINTS,
@@ -237,6 +244,8 @@ def test_broken_or_not_both_say_the_same(named: tuple[str, Json]) -> None:
         ("constraints", {"max_params": True}),
         ("constraints", {"max_params": -1}),
         ("constraints", {"max_rf": 3}),
+        ("constraints", {"no_pooling": 1}),
+        ("constraints", {"strided_dilated": "yes"}),
         ("study", {"name": "../out"}),
         ("study", {"start": [{"block1.depth": True}]}),
         ("study", {"space": {"block1": {"width": []}}}),

@@ -149,10 +149,14 @@ def advice(accounting: Accounting) -> list[str]:
     told = []
     for name, share in accounting.alone.items():
         figure = LIMIT_RULES[name].field
-        if not share.fraction and figure in accounting.quantiles:
+        if share.fraction:
+            continue
+        counted = share.count is not None
+        none = "no setting" if counted else f"none of {accounting.samples:,} drawn"
+        if figure not in accounting.quantiles:
+            told.append(f"{none} keeps {name}; relax it, or search another space")
+        else:
             least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
-            counted = share.count is not None
-            none = "no setting" if counted else f"none of {accounting.samples:,} drawn"
             told.append(
                 f"{none} keeps {name} {accounting.limits[name]:,}: "
                 f"{'the space reaches' if counted else 'they reach'} from {least:,} to {most:,}"

@@ -180,6 +180,8 @@ def count(halves: Halves, limits: Mapping[str, int]) -> int:
     """
     if limits.get("conv_blocks", len(BLOCKS)) != len(BLOCKS):
         return 0  # every block's entry is a convolution
+    if limits.get("strided_dilated"):
+        return 0  # entries stride, and only bodies are dilated
     return sum(_count(first, second, limits) for first, second in halves.pairs if len(first))
 
 

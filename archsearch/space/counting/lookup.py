@@ -45,6 +45,8 @@ class Columns:
     depthwise_separable: Booleans
     dilated: Booleans
     global_avg_pool: Booleans
+    no_pooling: Booleans
+    strided_dilated: Booleans
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,10 @@ def look_up(table: SpaceTable, picks: Picks) -> Columns:
     ]
     columns = (np.concatenate(column) for column in zip(*parts, strict=True))
     params, macs, rf, with_gap, separable, dilated = columns
+    every, none = np.ones(count, np.bool_), np.zeros(count, np.bool_)
     return Columns(
         params, macs, rf, with_gap, np.full(count, len(BLOCKS)), separable, dilated,
-        np.ones(count, np.bool_),
+        global_avg_pool=every, no_pooling=every, strided_dilated=none,
     )  # fmt: skip
 
 
