@@ -166,6 +166,15 @@ def violations(totals: Totals, rules: ActiveRules) -> list[Violation]:
     ]
 
 
+def met_exactly(totals: Totals, rules: ActiveRules) -> list[Violation]:
+    """Return the limits on a size that `totals` lies on, which a brief may mean exclusively."""
+    return [
+        Violation(name, limit, limit)
+        for name, limit, rule in rules
+        if rule.breaks is not operator.ne and rule.actual(totals) == limit
+    ]
+
+
 def _rule(
     field: str, breaks: Callable[[Any, Any], Any], message: Callable[[int, int], str]
 ) -> LimitRule:

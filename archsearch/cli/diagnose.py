@@ -31,7 +31,8 @@ def diagnose(
         Path | None,
         typer.Option(
             metavar="CSV",
-            help="Its training log: epoch, train_acc, val_acc or test_acc, train_loss, lr.",
+            help="Its training log: a CSV or JSON of archsearch, Lightning, Keras, Hugging Face, "
+            "fastai or timm.",
         ),
     ] = None,
     constraints: Annotated[
@@ -55,7 +56,7 @@ def diagnose(
     """
     from archsearch.analysis.constraints import load_constraints
     from archsearch.diagnosis import diagnose as find
-    from archsearch.diagnosis.fix import limit_edits
+    from archsearch.diagnosis.fix import offer_of
     from archsearch.diagnosis.view import diagnosis_data, diagnosis_page
     from archsearch.errors import ArchsearchError
 
@@ -64,13 +65,12 @@ def diagnose(
     limits = load_constraints(constraints)
     diagnosis = find(spec, recipe, history, constraints=limits)
     mended = _mended(diagnosis, limits, epochs) if fix else None
-    over = any(each.code == "over-limit" for each in diagnosis.findings)
-    edits = limit_edits(diagnosis.analysis.spec, limits) if over else ()
+    offer = offer_of(diagnosis, limits)
     if output == "json":
-        data = diagnosis_data(diagnosis, edits, mended.edits if mended else ())
+        data = diagnosis_data(diagnosis, offer, mended.edits if mended else ())
         sys.stdout.write(json.dumps(data, indent=2) + "\n")
     else:
-        show(diagnosis_page(diagnosis, edits))
+        show(diagnosis_page(diagnosis, offer))
     sys.stdout.flush()
     if fix and mended:
         _write(fix, mended)
@@ -97,15 +97,14 @@ def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _M
     from archsearch.diagnosis.fix import Applied, fix_network, fix_recipe
 
     spec, recipe = diagnosis.analysis.spec, diagnosis.recipe
-    overfits = any(each.code == "overfits" for each in diagnosis.findings)
-    network = fix_network(spec, limits, frozenset({"dropout"} if overfits else ()))
+    network = fix_network(spec, limits, diagnosis.overruled)
     edits = network.edits
     if recipe and epochs and epochs != recipe.epochs:
         asked = {"": {"epochs": epochs}}
         edits = (*edits, Applied("epochs", describe_edit(recipe, asked), "asked for by --epochs"))
         recipe = changed(recipe, asked)
     if recipe:
-        how = fix_recipe(recipe)
+        how = fix_recipe(recipe, diagnosis.overruled)
         recipe, edits = how.result, (*edits, *how.edits)
     return _Mended(
         network.result.model_copy(update={"name": f"{spec.name[:190]}-mended"}),

@@ -13,9 +13,11 @@ from archsearch.analysis.analyze import Analysis, analyze
 from archsearch.analysis.constraints import Constraints
 from archsearch.common.parse import Given, source_of
 from archsearch.diagnosis import layer_order, output_head, recipes, windows
+from archsearch.diagnosis.agreement import agreeing
 from archsearch.diagnosis.findings import Finding
-from archsearch.diagnosis.rules import LEVELS, RULES, Level
-from archsearch.diagnosis.training_log import Logged, history_findings, read_training_log
+from archsearch.diagnosis.log_file import Logged, read_training_log
+from archsearch.diagnosis.rules import LEVELS, RULES, SUBJECTS, Level
+from archsearch.diagnosis.training_log import history_findings
 from archsearch.errors import named_as
 from archsearch.spec.load import load_spec
 from archsearch.spec.models import Spec
@@ -63,11 +65,13 @@ class Diagnosis:
         analysis: analysis of the network.
         recipe: the recipe, or None if none was given.
         findings: errors, then warnings, then notes.
+        overruled: rules whose fix would undo what the findings ask for.
     """
 
     analysis: Analysis
     recipe: Recipe | None
     findings: tuple[Finding, ...]
+    overruled: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
@@ -98,7 +102,7 @@ def diagnose(
     Args:
         spec: a `Spec`, a spec file or a dict.
         recipe: the training recipe: a name, a file, a dict or a `Recipe`.
-        history: the training log: a CSV file or the epochs of a run.
+        history: the training log: a CSV or JSON file, or the epochs of a run.
         constraints: a name ("cifar10-200k", the default), a file, a dict or `Constraints`.
 
     Raises:
@@ -113,14 +117,15 @@ def diagnose(
     """
     kept = limits.load_constraints(constraints)
     how = None if recipe is None else load_recipe(recipe)
+    with named_as(source_of(spec)):
+        analysis = analyze(load_spec(spec))
     if history is None:
         log: tuple[Logged, ...] = ()
     elif isinstance(history, str | PathLike):
-        log = read_training_log(Path(history))
+        log = read_training_log(Path(history), analysis.spec.classes)
     else:
         log = tuple(Logged.of(epoch) for epoch in history)
-    with named_as(source_of(spec)):
-        return diagnosis_of(analyze(load_spec(spec)), kept, how, log)
+    return diagnosis_of(analysis, kept, how, log)
 
 
 def diagnosis_of(
@@ -130,14 +135,22 @@ def diagnosis_of(
     history: Sequence[Logged] = (),
 ) -> Diagnosis:
     """Check every rule on a network, its recipe and its training log."""
-    found = [*network_findings(analysis, constraints)]
-    if recipe:
-        found += recipe_findings(recipe)
-    found += history_findings(history, analysis.spec.classes) if history else ()
-    if any(each.code == "overfits" for each in found):
-        found = [each for each in found if each.code != "dropout"]  # it may be what is needed
-    found.sort(key=lambda each: LEVELS.index(level_of(each)))
-    return Diagnosis(analysis, recipe, tuple(found))
+    # What a log shows goes before what a recipe or a network leads to expect.
+    found, overruled = agreeing(
+        [
+            *(history_findings(history, analysis.spec.classes, recipe) if history else ()),
+            *(recipe_findings(recipe) if recipe else ()),
+            *network_findings(analysis, constraints),
+        ]
+    )
+    found.sort(key=_order)
+    return Diagnosis(analysis, recipe, tuple(found), overruled)
+
+
+def _order(finding: Finding) -> tuple[int, int]:
+    """Order by level, and within one by the network, the recipe and the log."""
+    rule = RULES[finding.code]
+    return LEVELS.index(rule.level), SUBJECTS.index(rule.subject)
 
 
 def network_findings(analysis: Analysis, constraints: Constraints) -> Iterator[Finding]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from archsearch.analysis.analyze import analyze
-from archsearch.analysis.constraints import Constraints, Violation, active_rules, violations
-from archsearch.diagnosis import level_of, network_findings, recipe_findings
+from archsearch.analysis.constraints import (
+    ActiveRules,
+    Constraints,
+    Violation,
+    active_rules,
+    met_exactly,
+    violations,
+)
+from archsearch.diagnosis import Diagnosis, level_of, network_findings, recipe_findings
 from archsearch.diagnosis.apply_mend import apply_edit, changed, describe_edit
 from archsearch.diagnosis.findings import Edit, Fields, Finding
-from archsearch.diagnosis.rules import LEVELS
-from archsearch.errors import HopelessSpaceError, InputError
+from archsearch.diagnosis.rules import LEVELS, RULES
+from archsearch.errors import HopelessSpaceError, InputError, Problem
 from archsearch.space.edits.knobs import apply, knobs_of
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.repair import mend
@@ -25,6 +32,8 @@ MAX_EDITS = 40
 """By rules; each mends all that one rule found, but for those that go one by one."""
 LIMIT_EDITS = 8
 """For limits, after those."""
+_KEPT_KINDS = ("no_pooling", "strided_dilated")
+"""Constraints on kinds of layers that no mend may break: edits for limits seldom restore them."""
 _ONE_BY_ONE = frozenset({"padding-kernel"})
 """A stride less may mend several findings at once."""
 
@@ -68,14 +77,84 @@ def fix_network(
         found = network_findings(analyze(at), constraints)
         return (each for each in found if each.code not in leave)
 
-    mended = _mended(spec, findings, apply_edit)
-    kept = _within_limits(mended.result, constraints, "with the mends above, " * bool(mended.edits))
+    rules = active_rules(constraints)
+    kinds = [rule for rule in rules if rule[0] in _KEPT_KINDS]
+
+    def carry_out(at: Spec, edit: Edit) -> Spec:
+        after = apply_edit(at, edit)
+        if kinds and set(_broken(after, kinds)) - set(_broken(at, kinds)):
+            raise InputError(spec.name, [Problem("", "kinds", "breaks a constraint on layers")])
+        return after
+
+    mended = _mended(spec, findings, carry_out)
+    was_on_limit = bool(met_exactly(analyze(spec).totals, rules))
+    after = "with the mends above, " * bool(mended.edits)
+    kept = _within_limits(mended.result, constraints, after, clear=not was_on_limit)
     return Fixed(kept.result, (*mended.edits, *kept.edits), kept.broken)
 
 
-def fix_recipe(recipe: Recipe) -> Fixed[Recipe]:
-    """The recipe after every mend that an error or warning asks for."""
-    return _mended(recipe, recipe_findings, changed)
+def fix_recipe(recipe: Recipe, leave: frozenset[str] = frozenset()) -> Fixed[Recipe]:
+    """The recipe after every mend that an error or warning asks for.
+
+    Rules whose code is in `leave` are not mended.
+    """
+
+    def findings(at: Recipe) -> Iterator[Finding]:
+        return (each for each in recipe_findings(at) if each.code not in leave)
+
+    return _mended(recipe, findings, changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the fixes that a diagnosis offers do to the limits.
+
+    Attributes:
+        limit_edits: the fewest edits that were found to meet the limits, in words.
+        left: limits that are broken after those, in words.
+        breaks: by rule, the limits that its fix alone breaks, or breaks by more, in words.
+    """
+
+    limit_edits: tuple[str, ...]
+    left: tuple[str, ...]
+    breaks: Mapping[str, tuple[str, ...]]
+
+
+def offer_of(diagnosis: Diagnosis, constraints: Constraints) -> Offer:
+    """Return what the fixes of a diagnosis do to the limits, none of them carried out."""
+    spec, rules = diagnosis.analysis.spec, active_rules(constraints)
+    before = {each.rule: each for each in _broken(spec, rules)}
+    within = _within_limits(spec, constraints) if before else Fixed(spec, ())
+    breaks: dict[str, tuple[str, ...]] = {}
+    for code, found in _by_rule(diagnosis.findings).items():
+        try:
+            after = _broken(apply_edit(spec, _merged(found).edit or {}), rules)
+        except (InputError, LookupError):
+            continue  # of a recipe, or its shapes would not fit
+        worse = (each for each in after if _is_worse(each, before.get(each.rule)))
+        if messages := tuple(each.message for each in worse):
+            breaks[code] = messages
+    told = tuple(each.told for each in within.edits)
+    return Offer(told, tuple(each.message for each in within.broken), breaks)
+
+
+def _broken(spec: Spec, rules: ActiveRules) -> list[Violation]:
+    return violations(analyze(spec).totals, rules)
+
+
+def _is_worse(after: Violation, before: Violation | None) -> bool:
+    if before is None:
+        return True
+    return abs(after.actual - after.limit) > abs(before.actual - before.limit)
+
+
+def _by_rule(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Return the findings about a network that can be carried out, by rule."""
+    found: dict[str, list[Finding]] = {}
+    for each in findings:
+        if each.edit is not None and RULES[each.code].subject == "network":
+            found.setdefault(each.code, []).append(each)
+    return found
 
 
 def limit_edits(spec: Spec, constraints: Constraints) -> tuple[str, ...]:
@@ -83,11 +162,16 @@ def limit_edits(spec: Spec, constraints: Constraints) -> tuple[str, ...]:
     return tuple(each.told for each in _within_limits(spec, constraints).edits)
 
 
-def _within_limits(spec: Spec, constraints: Constraints, after: str = "") -> Fixed[Spec]:
-    broken = violations(analyze(spec).totals, active_rules(constraints))
+def _within_limits(
+    spec: Spec, constraints: Constraints, after: str = "", *, clear: bool = False
+) -> Fixed[Spec]:
+    rules = active_rules(constraints)
+    totals = analyze(spec).totals
+    broken = violations(totals, rules)
     # No edit makes or joins blocks.
     reachable = constraints.model_copy(update={"conv_blocks": None})
-    if all(each.rule == "conv_blocks" for each in broken):
+    exactly = met_exactly(totals, rules) if clear else []
+    if all(each.rule == "conv_blocks" for each in broken) and not exactly:
         return Fixed(spec, (), tuple(broken))
 
     def faults(at: Spec) -> set[str]:
@@ -100,10 +184,13 @@ def _within_limits(spec: Spec, constraints: Constraints, after: str = "") -> Fix
             Neighbourhood(base=spec, max_edits=LIMIT_EDITS),
             reachable,
             lambda other: faults(other) <= before,
+            clear=clear,
         )
     except HopelessSpaceError:
         return Fixed(spec, (), tuple(broken))
-    reason = after + "; ".join(each.message for each in broken if each.rule != "conv_blocks")
+    reasons = [each.message for each in broken if each.rule != "conv_blocks"]
+    reasons += [f"exactly on the limit {each.rule} {each.limit:,}" for each in exactly]
+    reason = after + "; ".join(reasons)
     knobs = knobs_of(spec)
     edits = []
     for name, value in setting.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archsearch.diagnosis.findings import Finding
+from archsearch.diagnosis.findings import Finding, Remedy, with_remedies
 from archsearch.training.datasets import DATASETS
 from archsearch.training.recipe import Plateau, Recipe, learning_rate
 from archsearch.training.recipe_files import shipped
@@ -122,12 +122,16 @@ def sgd_alone(recipe: Recipe) -> Iterator[Finding]:
         "optimizer", "lr", "norm_bias_lr", "momentum", "nesterov",
         "weight_decay", "decay_norms_and_biases",
     )  # fmt: skip
-    yield Finding(
+    # Adam scales its steps itself, so its rates are no measure of them.
+    longer = recipe.optimizer == "sgd" and fast.lr * _gain(fast) > recipe.lr * _gain(recipe)
+    yield with_remedies(
         "sgd-alone",
         "optimizer",
         f"{recipe.optimizer}: muon's orthogonal updates of kernels learn more an epoch",
-        "muon, with the learning rates of the recipe `fast`",
-        {"": {name: getattr(fast, name) for name in names}},
+        Remedy(
+            "muon, with the learning rates of the recipe `fast`", "lr+" if longer else "", weak=True
+        ),
+        edit={"": {name: getattr(fast, name) for name in names}},
     )
 
 
@@ -215,6 +219,6 @@ def stops_at_target(recipe: Recipe) -> Iterator[Finding]:
             "stop_at_target",
             f"it ends at the first epoch with {recipe.target_accuracy:.0%}, while the learning "
             "rate is still high: the epochs that bring most are left out",
-            "train to the end of the schedule, with fewer epochs if time is short",
+            "train to the end of the schedule; choose a shorter schedule if time is short",
             {"": {"stop_at_target": False}},
         )

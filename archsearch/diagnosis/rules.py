@@ -9,6 +9,7 @@ Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 """error: a limit is broken, or training cannot work; warning: costs accuracy; note: to know."""
 Subject = Literal["network", "recipe", "history"]
+SUBJECTS: tuple[Subject, ...] = ("network", "recipe", "history")
 
 
 class Measured(NamedTuple):
@@ -308,15 +309,33 @@ _OF_RECIPES: dict[str, Rule] = {
 _error, _warning, _note = (partial(Rule, "history", level) for level in LEVELS)
 _OF_HISTORIES: dict[str, Rule] = {
     "diverged": _error(
-        "a loss that left the numbers, an accuracy of guessing, or one that was lost again",
+        "a loss that became NaN or infinite, an accuracy of guessing, or one that was lost again",
         "Nothing was learned, or it was thrown away.",
         _GOH,
+    ),
+    "scored-at-guessing": _error(
+        "images that were learned, while those that are scored are guessed",
+        "Overfitting leaves far more than guessing. The scored images are normalized in another "
+        "way, their labels do not belong to them, or the norms' running statistics were never "
+        "updated or not loaded.",
+        _BATCH_NORM,
     ),
     "scored-on-training": _error(
         "accuracies that only 50,000 images can have",
         "The scored images are the training images: the figure says how well they are known by "
         "heart.",
         "CIFAR-10 has 50,000 training images and 10,000 test images",
+    ),
+    "stepped-per-epoch": _error(
+        "a schedule that is counted in batches, but was stepped once per epoch",
+        "It gets through a small part of its steps: a warm-up never reaches the peak, or the "
+        "learning rate never decays.",
+        "torch.optim.lr_scheduler.OneCycleLR: step should be called after every batch",
+    ),
+    "guessing-at-high-lr": _warning(
+        "most of a run at guessing, until the learning rate has come down",
+        "The steps were too long to learn anything, and the epochs before are lost.",
+        _GOH,
     ),
     "underfits": _warning(
         "a training accuracy that is low, and close to the scored one",

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
-from archsearch.common import csv_files
-from archsearch.diagnosis.findings import Finding
-from archsearch.errors import InputError, Problem, shown
+from archsearch.diagnosis.findings import Finding, Remedy, with_remedies
+from archsearch.diagnosis.log_file import Logged
+from archsearch.diagnosis.log_schedule import stepped_per_epoch
 from archsearch.training.datasets import CLASSES, DATASETS
-from archsearch.training.records import Epoch
+from archsearch.training.recipe import Recipe
 
-MAX_EPOCHS = 100_000
 GAP = 0.10
 """Training accuracy this far above the scored one is overfitting."""
 LOW = 0.90
@@ -23,97 +19,41 @@ FLAT_GAIN = 0.005
 """Of the last third's accuracy; below that a curve has stopped."""
 OF_CHANCE = 0.02
 """Accuracy above guessing that is still guessing."""
+NEAR_CHANCE = 0.1
+"""Of the way from guessing to 100%: no trained network is as bad on images like its own."""
+TRAINED = 0.25
+"""Of the same way: a training accuracy above that was learned."""
+TRAINED_LOSS = 0.7
+"""Of the loss of guessing: a training loss below that was learned."""
+FELL = 0.9
+"""A learning rate below this share of its peak has fallen."""
 DECAYED = 0.1
 """Of the peak learning rate, at the end."""
 TRAIN_IMAGES = DATASETS["cifar10"].train
-_NUMBER = re.compile(
-    r"[-+]?(\d{1,18}\.?\d{0,18}|\.\d{1,18})([eE][-+]?\d{1,2})?%?|nan|[-+]?inf", re.ASCII
-)
+LOWER_LR = Remedy("a lower lr", "lr-")
+ENDS_NEAR_0 = "a schedule that ends near 0"
 
 
-class Logged(NamedTuple):
-    """One epoch, as far as it was logged; accuracies are shares.
+def history_findings(
+    history: Sequence[Logged], classes: int, recipe: Recipe | None = None
+) -> Iterator[Finding]:
+    """Report what a log says, beside the recipe of its run.
 
-    Attributes:
-        scored_acc: on the hold-out or test images.
+    What presumes that something was learned is reported only if something was.
     """
-
-    epoch: int
-    train_acc: float | None
-    scored_acc: float | None
-    train_loss: float | None
-    lr: float | None
-
-    @classmethod
-    def of(cls, epoch: Epoch) -> Logged:
-        """An epoch that was trained here."""
-        return cls(epoch.epoch, epoch.train_acc, epoch.val_acc, epoch.train_loss, epoch.lr)
-
-
-def read_training_log(path: Path) -> tuple[Logged, ...]:
-    """A training log: archsearch's history.csv, or any CSV with such columns.
-
-    `epoch`; `train_acc`; `val_acc` or `test_acc`; `train_loss`; `lr`: those that are there.
-    Accuracies may be shares or percentages.
-
-    Raises:
-        ArchsearchError: it cannot be read.
-        InputError: it is no such CSV.
-    """
-    rows = csv_files.read_csv(path)[:MAX_EPOCHS]
-    if not rows or not {"val_acc", "test_acc"} & rows[0].keys():
-        message = "needs rows, and a column val_acc or test_acc (and train_acc, train_loss, lr)"
-        raise InputError(str(path), [Problem("", "history", message)])
-    problems: list[Problem] = []
-    scored = "val_acc" if any(row.get("val_acc") for row in rows) else "test_acc"
-    columns = {
-        column: [_number(row, column, i, problems) for i, row in enumerate(rows, start=1)]
-        for column in ("epoch", "train_acc", scored, "train_loss", "lr")
-    }
-    for column in ("train_acc", scored):
-        columns[column] = _as_shares(columns[column])
-        problems += [
-            Problem(f"row {i}.{column}", "share", f"is no share of images: {value:g}")
-            for i, value in enumerate(columns[column], start=1)
-            if value is not None and math.isfinite(value) and not 0 <= value <= 1
-        ]
-    if problems:
-        raise InputError(str(path), problems)
-    return tuple(
-        Logged(i if epoch is None or not math.isfinite(epoch) else int(epoch), *others)
-        for i, (epoch, *others) in enumerate(zip(*columns.values(), strict=True), start=1)
-    )
-
-
-def _number(
-    row: Mapping[str, str | None], column: str, number: int, problems: list[Problem]
-) -> float | None:
-    text = (row.get(column) or "").strip()
-    if not text:
-        return None
-    if not _NUMBER.fullmatch(text):
-        problems.append(Problem(f"row {number}.{column}", "number", f"is no number: {shown(text)}"))
-        return None
-    return float(text.removesuffix("%"))
-
-
-def _as_shares(values: list[float | None]) -> list[float | None]:
-    """A column of accuracies as shares: where one is above 1, all are percentages."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    if max(finite, default=0.0) <= 1:
-        return values
-    return [None if value is None else value / 100 for value in values]
-
-
-def history_findings(history: Sequence[Logged], classes: int) -> Iterator[Finding]:
-    """Everything that a log says."""
     scored = [(each.epoch, each.scored_acc) for each in history if each.scored_acc is not None]
-    yield from _diverged(history, scored, classes)
     if classes == CLASSES:
         yield from _scored_on_training(scored)
-    yield from _fit(history)
+    schedule = list(stepped_per_epoch(history, recipe)) if recipe else []
+    yield from schedule
+    if failed := list(_failed(history, scored, classes)):
+        yield from failed
+        return
+    yield from _guessing_at_high_lr(history, classes)
     yield from _plateau(scored)
-    yield from _never_decayed(history)
+    if not schedule:
+        yield from _never_decayed(history)
+    yield from _fit(history)
 
 
 _ROUNDED = 0.03
@@ -121,33 +61,121 @@ _ROUNDED = 0.03
 Scored = Sequence[tuple[int, float]]
 
 
-def _diverged(history: Sequence[Logged], scored: Scored, classes: int) -> Iterator[Finding]:
+def _failed(history: Sequence[Logged], scored: Scored, classes: int) -> Iterator[Finding]:
+    """Nothing was learned, it was lost again, or it does not show on the scored images."""
     for each in history:
         if any(v is not None and not math.isfinite(v) for v in (each.train_loss, each.scored_acc)):
-            yield Finding(
+            yield with_remedies(
                 "diverged",
                 f"epoch {each.epoch}",
-                "the loss left the numbers",
-                "a lower lr, a warm-up, or gradients clipped by their norm",
+                "the loss became NaN or infinite",
+                LOWER_LR,
+                Remedy("a warm-up", "lr-"),
+                Remedy("gradients clipped by their norm", "lr-"),
             )
             return
+    if unlike := list(_scored_at_guessing(history, classes)):
+        yield from unlike
+        return
     chance = 1 / classes
     if len(scored) > 1 and (best := max(acc for _, acc in scored)) < chance + OF_CHANCE:
-        yield Finding(
+        yield with_remedies(
             "diverged",
             "",
             f"never above {best:.1%}, where guessing has {chance:.1%}",
-            "a lower lr; labels, normalisation and the loss looked at first",
+            Remedy("check the labels, the normalization and the loss first"),
+            LOWER_LR._replace(weak=True),
         )
         return
     peak_epoch, peak = max(scored, key=lambda each: each[1], default=(0, 0.0))
     if scored and scored[-1][1] < 0.7 * peak:
-        yield Finding(
+        yield with_remedies(
             "diverged",
             f"epoch {peak_epoch}",
             f"{peak:.1%} there, {scored[-1][1]:.1%} at the end: it was lost again",
-            "a lower lr, and a schedule that ends near 0",
+            LOWER_LR,
+            Remedy(ENDS_NEAR_0, "decay+"),
         )
+
+
+def _scored_at_guessing(history: Sequence[Logged], classes: int) -> Iterator[Finding]:
+    """The training images are learned, and the scored ones are guessed, up to the end."""
+    chance = 1 / classes
+    most = min(2 * chance, chance + NEAR_CHANCE * (1 - chance))
+    scored = [each for each in history if each.scored_acc is not None]
+    above = [i for i, each in enumerate(scored) if (each.scored_acc or 0) > most]
+    tail = scored[above[-1] + 1 :] if above else scored
+    if classes == 1 or not tail or len(tail) < (min(3, len(scored)) if above else 1):
+        return
+    learned = _learned(tail, classes)
+    if not learned:
+        return
+    accuracies = [each.scored_acc or 0 for each in tail]
+    low, high = min(accuracies), max(accuracies)
+    since = f"from epoch {tail[0].epoch} on" if above else "in every epoch"
+    constant = high - low < _SAME
+    figure = f"{low:.1%}" if constant else f"{low:.1%} to {high:.1%}"
+    one_class = ", as if every image got the same class" * constant
+    yield with_remedies(
+        "scored-at-guessing",
+        f"epoch {tail[-1].epoch}",
+        f"{learned}, but accuracy on the scored images is {figure} {since}, where guessing has "
+        f"{chance:.1%}{one_class}",
+        Remedy("normalize the scored images exactly as the training images"),
+        Remedy("check that their labels are in the order of the images and number classes alike"),
+        Remedy(
+            "check that the norms' running statistics are updated (momentum above 0), saved and "
+            "loaded with the weights, and used in evaluation"
+        ),
+    )
+
+
+_SAME = 5e-4
+
+
+def _learned(epochs: Sequence[Logged], classes: int) -> str:
+    """Say how well the training images were learned by the last of some epochs; "" if not."""
+    last = epochs[-1]
+    chance = 1 / classes
+    if last.train_acc is not None:
+        trained = last.train_acc > chance + TRAINED * (1 - chance)
+        return f"training accuracy reaches {last.train_acc:.1%}" if trained else ""
+    losses = [each.train_loss for each in epochs if each.train_loss is not None]
+    if losses and losses[-1] < min(TRAINED_LOSS * math.log(classes), 0.8 * max(losses)):
+        return f"the training loss falls from {max(losses):.3g} to {losses[-1]:.3g}"
+    return ""
+
+
+def _guessing_at_high_lr(history: Sequence[Logged], classes: int) -> Iterator[Finding]:
+    """Most of a run learns nothing, until the learning rate has come down."""
+    chance = 1 / classes
+    logged = [(each, acc) for each in history if (acc := _accuracy(each)) is not None]
+    guessing = min(1.5 * chance, chance + 0.05)
+    started = next((i for i, (_, acc) in enumerate(logged) if acc > guessing), 0)
+    stuck = [each.lr for each, _ in logged[:started] if each.lr is not None]
+    if len(stuck) < _SEVERAL or 2 * started < len(logged):
+        return
+    at, _ = logged[started]
+    if at.lr is None or at.lr >= FELL * max(stuck):
+        return
+    yield with_remedies(
+        "guessing-at-high-lr",
+        f"epoch {at.epoch}",
+        f"{started} of {len(logged)} epochs stay at guessing ({chance:.1%}) under a learning rate "
+        f"of up to {max(stuck):g}; accuracy rises only once it is down to {at.lr:g}",
+        Remedy("a lower peak lr", "lr-"),
+        Remedy("a warm-up", "lr-"),
+        Remedy("gradients clipped by their norm", "lr-"),
+    )
+
+
+_SEVERAL = 2
+"""Epochs at guessing; the first alone may be a warm-up."""
+
+
+def _accuracy(epoch: Logged) -> float | None:
+    """Return the better of an epoch's accuracies: it has learned if either shows it."""
+    return max((a for a in (epoch.scored_acc, epoch.train_acc) if a is not None), default=None)
 
 
 def _scored_on_training(scored: Scored) -> Iterator[Finding]:
@@ -181,19 +209,26 @@ def _fit(history: Sequence[Logged]) -> Iterator[Finding]:
         f"is scored on, at the end"
     )
     if gap > GAP:
-        yield Finding(
+        yield with_remedies(
             "overfits",
             f"epoch {last.epoch}",
-            f"{told}: {gap:.1%} apart",
-            "more augmentation, weight decay, or fewer epochs; more parameters will not help",
+            f"{told}: {gap:.1%} apart, so more parameters will not help",
+            Remedy("more augmentation", "augmentation+"),
+            Remedy("more weight decay", "weight decay+"),
+            Remedy("dropout", "dropout+"),
+            Remedy("fewer epochs", "epochs-"),
         )
     elif last.train_acc < LOW and gap < GAP / 3:
-        yield Finding(
+        yield with_remedies(
             "underfits",
             f"epoch {last.epoch}",
             f"{told}: it has not learned the training images, so nothing is gained by "
-            "regularising it",
-            "no dropout, lighter augmentation, longer steps, more epochs, a better network",
+            "regularizing it",
+            Remedy("no dropout", "dropout-", weak=True),
+            Remedy("lighter augmentation", "augmentation-", weak=True),
+            Remedy("a higher lr", "lr+", weak=True),
+            Remedy("more epochs", "epochs+", weak=True),
+            Remedy("a better network"),
         )
 
 
@@ -204,22 +239,22 @@ def _plateau(scored: Scored) -> Iterator[Finding]:
     before = max(acc for _, acc in scored[:-third])
     gain = max(acc for _, acc in scored[-third:]) - before
     if gain < FLAT_GAIN:
-        yield Finding(
+        yield with_remedies(
             "plateau",
             f"epoch {scored[-third][0]}",
             f"the last {third} of {len(scored)} epochs gained {100 * gain:+.2f} points",
-            "not more epochs of the same: what holds it back is told above, or the schedule "
-            "decayed too early",
+            Remedy("no more epochs of the same: fix what the findings above report", "epochs-"),
+            Remedy("a schedule that decays later", "decay-", weak=True),
         )
 
 
 def _never_decayed(history: Sequence[Logged]) -> Iterator[Finding]:
     rates = [each.lr for each in history if each.lr is not None]
     if len(rates) > 1 and max(rates) > 0 and rates[-1] > DECAYED * max(rates):
-        yield Finding(
+        yield with_remedies(
             "never-decayed",
             f"epoch {history[-1].epoch}",
             f"the last epoch ended at lr {rates[-1]:g}, {rates[-1] / max(rates):.0%} of the "
             "highest",
-            "a schedule that ends near 0, as long as the run",
+            Remedy(f"{ENDS_NEAR_0}, as long as the run", "decay+"),
         )

@@ -9,7 +9,7 @@ from typing import Any
 from archsearch.common.page import Grid, Line, Page
 from archsearch.diagnosis import Diagnosis, level_of
 from archsearch.diagnosis.findings import Finding
-from archsearch.diagnosis.fix import Applied
+from archsearch.diagnosis.fix import Applied, Offer
 from archsearch.diagnosis.rules import LEVELS, RULES, Level
 from archsearch.errors import one_line
 from archsearch.spec.formatting import axes_data, axes_text
@@ -18,8 +18,8 @@ _STYLES: dict[Level, str] = {"error": "bold red", "warning": "bold yellow", "not
 _INDENT = "    "
 
 
-def diagnosis_page(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> Page:
-    """What was found, rule by rule, the gravest first; `limit_edits` as `fix.limit_edits` tells."""
+def diagnosis_page(diagnosis: Diagnosis, offer: Offer) -> Page:
+    """What was found, rule by rule, the gravest first."""
     analysis = diagnosis.analysis
     head = (
         f"{one_line(analysis.spec.name)}  {analysis.spec_hash[:12]}  {analysis.params:,} "
@@ -28,7 +28,7 @@ def diagnosis_page(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> Page:
     )
     lines = [Line(head, "bold")]
     for code, found in groupby(diagnosis.findings, key=lambda each: each.code):
-        lines += _rule_lines(code, list(found), limit_edits)
+        lines += _rule_lines(code, list(found), offer)
     counts = {
         level: sum(level_of(each) == level for each in diagnosis.findings) for level in LEVELS
     }
@@ -36,7 +36,7 @@ def diagnosis_page(diagnosis: Diagnosis, limit_edits: Sequence[str]) -> Page:
     return [*lines, Line(""), Line(told, "bold red" if diagnosis.failed else "bold green")]
 
 
-def _rule_lines(code: str, found: list[Finding], limit_edits: Sequence[str]) -> Iterator[Line]:
+def _rule_lines(code: str, found: list[Finding], offer: Offer) -> Iterator[Line]:
     rule = RULES[code]
     yield Line("")
     yield Line(f"{rule.level} {code}: {rule.what}", _STYLES[rule.level])
@@ -49,12 +49,16 @@ def _rule_lines(code: str, found: list[Finding], limit_edits: Sequence[str]) -> 
     for mend in dict.fromkeys(each.mend for each in found if code != "over-limit" and each.mend):
         yield Line(f"{_INDENT}mend: {one_line(mend)}")
     if code == "over-limit":
-        edits = "; ".join(map(one_line, limit_edits))
+        edits = "; ".join(map(one_line, offer.limit_edits))
         yield Line(f"{_INDENT}mend: {edits or 'no few edits were found that keep all limits'}")
+        for message in offer.left if offer.limit_edits else ():
+            yield Line(f"{_INDENT}still over a limit after these edits: {message}")
+    for message in offer.breaks.get(code, ()):
+        yield Line(f"{_INDENT}this fix alone breaks a limit: {message}")
 
 
 def diagnosis_data(
-    diagnosis: Diagnosis, limit_edits: Sequence[str], applied: Sequence[Applied]
+    diagnosis: Diagnosis, offer: Offer, applied: Sequence[Applied]
 ) -> dict[str, Any]:
     """For `--format json`; `applied` is what a fix changed."""
     analysis = diagnosis.analysis
@@ -74,10 +78,12 @@ def diagnosis_data(
                 "evidence": each.evidence,
                 "why": RULES[each.code].why,
                 "mend": each.mend,
+                "breaks": list(offer.breaks.get(each.code, ())),
             }
             for each in diagnosis.findings
         ],
-        "edits_within_limits": list(limit_edits),
+        "edits_within_limits": list(offer.limit_edits),
+        "left_over_limits": list(offer.left),
         "edits": [each._asdict() for each in applied],
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 
 from archsearch.analysis.analyze import Analysis
 from archsearch.analysis.layer_table import LayerRow
@@ -45,7 +46,7 @@ def skipped_cells(analysis: Analysis) -> Iterator[Finding]:
             node.place,
             f"{kind}{dilated} reads {read:.0%} of the {shape_text(node.before.size)} map's cells: "
             f"{1 - read:.0%} of what was computed before it is thrown away unread",
-            "a kernel at least as wide as the stride, and undilated",
+            "a kernel at least as wide as the stride, whose dilation shares no factor with it",
             _reading_all(analysis, node, op),
         )
 
@@ -58,8 +59,28 @@ def _reading_all(analysis: Analysis, node: Node, op: ops.Conv2d | ops.Pool2d) ->
         return None
     narrow = any(k < s for k, s in zip(op.kernel_size, op.stride, strict=True))
     size = strided_kernel(layer) if narrow else layer.kernel_size
-    fields = {"kernel_size": size, "dilation": 1, "padding": "same"}
+    dilation = _dilation_reading_all(op, ops.pair(size), node.before.size)
+    fields = {"kernel_size": size, "dilation": dilation, "padding": "same"}
     return {node.place: fields, **_global_pools(analysis)}
+
+
+def _dilation_reading_all(op: ops.Conv2d, kernel: ops.Pair, map_size: ops.Pair) -> s.SizePair:
+    """The least dilation of the layer's or more under which its stride passes over no cell.
+
+    Taps that are a multiple of the dilation apart fall on all cells if it shares no factor with
+    the stride. 1 where it dilates nothing, or a wider one would mostly meet padding.
+    """
+    axes = zip(op.kernel_size, op.dilation, op.stride, strict=True)
+    height, width = (
+        next(d for d in count(at) if math.gcd(d, step) == 1) if taps > 1 else 1
+        for taps, at, step in axes
+    )
+    padding = ops.conv_padding("same", kernel, (height, width))
+    wide = op._replace(kernel_size=kernel, padding=padding, dilation=(height, width))
+    rows, columns = (-(-cells // step) for cells, step in zip(map_size, op.stride, strict=True))
+    if inside_share(wide, map_size, (rows, columns)) < MOSTLY_PADDING:
+        return 1
+    return height if height == width else (height, width)
 
 
 def _global_pools(analysis: Analysis) -> Edit:

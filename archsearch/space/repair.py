@@ -9,7 +9,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from archsearch.analysis.analyze import analyze
-from archsearch.analysis.constraints import ActiveRules, Constraints, active_rules, violations
+from archsearch.analysis.constraints import (
+    ActiveRules,
+    Constraints,
+    active_rules,
+    met_exactly,
+    violations,
+)
 from archsearch.analysis.totals import Totals
 from archsearch.errors import HopelessSpaceError, InputError, one_line
 from archsearch.space.edits.knobs import apply, knobs_of
@@ -23,6 +29,10 @@ _KEPT = 12
 """Settings that are gone on from, of each number of edits."""
 _MOST_LAYERS = 500_000
 """Looked at in all, which takes half a minute."""
+_LITTLE = 0.1
+"""Of size and reach, about a tenth: so much more may change to clear a limit by a margin."""
+_OTHER_KINDS = frozenset({"op", "residual", "head"})
+"""Edits that make another kind of layer."""
 
 Edits = dict[str, Value]
 
@@ -31,12 +41,16 @@ def mend(
     space: Neighbourhood,
     constraints: Constraints,
     sound: Callable[[Spec], bool] = lambda _spec: True,
+    *,
+    clear: bool = False,
 ) -> Edits:
     """The fewest edits with which the spec breaks no limit; none where it breaks none.
 
     A beam search: of each number of edits, the settings nearest to the limits are gone on from.
-    Of several that keep them, the one whose size and reach change least. `sound` is what a network
-    should be besides; where none of the nearest is, that is let go.
+    Of several that keep them, the one that keeps the kinds of layers, then one that is not exactly
+    on a limit, then the one whose size and reach change least. If all are exactly on a limit, one
+    more edit is made, if a small one is enough. `sound` is what a network should be besides; where
+    none of the nearest is, that is let go. `clear` moves a spec off a limit that it is exactly on.
 
     Raises:
         HopelessSpaceError: none were found within `max_edits`.
@@ -47,14 +61,18 @@ def mend(
     left = _MOST_LAYERS // sum(1 for _ in resolve(space.base).nodes())
     of_one = sum(len(knob.choices) - 1 for knob in knobs_of(space.base).values())
     for _ in range(space.max_edits):
-        if not best.distance:
+        if not best.distance and not (best.on_limit and (best.edits or clear)):
             break
         # Half of what is left, so that later edits have their turn; at least all of one setting.
         tried = list(islice(search.one_more(kept), min(left, max(of_one, left // 2))))
         left -= len(tried)
         kept = sorted(filter(None, tried), key=_order)[:_KEPT]
-        best = min([best, *kept], key=_order)
         within = (at for at in kept if not at.distance)
+        if not best.distance:
+            cleared = (at for at in within if _clears(at, best) and sound(search.spec_of(at)))
+            best = next(cleared, best)
+            break
+        best = min([best, *kept], key=_order)
         best = next((at for at in within if sound(search.spec_of(at))), best)
     if best.distance:
         raise HopelessSpaceError(_hopeless(space, search, best, cut_short=not left))
@@ -65,19 +83,28 @@ class _At(NamedTuple):
     """A setting where it is: first of all how far from the limits, 0 within them.
 
     Attributes:
+        kinds: edits that replace the author's kind of layer.
+        on_limit: within the limits, and exactly on one.
         change: of size and reach, against the spec.
         edits: sorted by knob.
     """
 
     distance: float
+    kinds: int
+    on_limit: bool
     change: float
     edits: tuple[tuple[str, Value], ...]
     totals: Totals
 
 
-def _order(at: _At) -> tuple[float, float, str]:
-    """Order by distance, then change; equally good ones by their text."""
-    return at.distance, at.change, str(at.edits)
+def _order(at: _At) -> tuple[float, int, bool, float, str]:
+    """Order by distance, kinds kept, limit cleared and change; equally good ones by their text."""
+    return at.distance, at.kinds, at.on_limit, at.change, str(at.edits)
+
+
+def _clears(at: _At, best: _At) -> bool:
+    """Whether a setting is off the limit that the best one is on, for little more."""
+    return not at.on_limit and at.kinds <= best.kinds and at.change <= best.change + _LITTLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +117,24 @@ class _Search:
         # How far beyond each limit, as the logarithm of a factor; 1 for a trait that is not there.
         broken = violations(totals, self.rules)
         distance = sum(_factor(each.actual, each.limit) or 1.0 for each in broken)
-        return _At(distance, _change(totals, self.totals), tuple(sorted(edits.items())), totals)
+        return _At(
+            distance,
+            self._other_kinds(edits),
+            not distance and bool(met_exactly(totals, self.rules)),
+            _change(totals, self.totals),
+            tuple(sorted(edits.items())),
+            totals,
+        )
+
+    def _other_kinds(self, edits: Edits) -> int:
+        """Count the edits that make another kind of layer, a pool or an undilated kernel."""
+        knobs = knobs_of(self.base)
+        return sum(
+            knobs[name].kind in _OTHER_KINDS
+            or value == "max_pool"
+            or (knobs[name].kind == "dilation" and value == 1)
+            for name, value in edits.items()
+        )
 
     def spec_of(self, at: _At) -> Spec:
         return apply(self.base, dict(at.edits), self.base.name)

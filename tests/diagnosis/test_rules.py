@@ -20,8 +20,8 @@ from archsearch.convert.to_module import build
 from archsearch.diagnosis import Diagnosis, diagnosis_of, level_of, network_findings
 from archsearch.diagnosis.apply_mend import apply_edit
 from archsearch.diagnosis.fix import fix_network, fix_recipe, limit_edits
+from archsearch.diagnosis.log_file import Logged
 from archsearch.diagnosis.rules import RULES
-from archsearch.diagnosis.training_log import Logged
 from archsearch.diagnosis.windows import inside_share
 from archsearch.errors import InputError
 from archsearch.spec import ops

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from archsearch.diagnosis.log_file import Logged, read_training_log
 from archsearch.diagnosis.recipes import step_sum
 from archsearch.diagnosis.rules import RULES
-from archsearch.diagnosis.training_log import Logged, history_findings, read_training_log
+from archsearch.diagnosis.training_log import history_findings
 from archsearch.errors import ArchsearchError, InputError
 from archsearch.training.recipe import Recipe, learning_rate
 from tests.conftest import ROOT
@@ -42,19 +43,32 @@ LOGS = {
         log([0.3, 0.4], loss=[1.0, float("nan")]),
     ],
     "scored-on-training": [log([0.81234, 0.85678, 0.90002])],
+    "scored-at-guessing": [
+        log([0.1] * 5, [0.39, 0.5, 0.6, 0.8, 0.88]),
+        log([0.157, 0.12, 0.16, 0.134], [0.5, 0.7, 0.8, 0.95]),
+        log([0.1] * 4, loss=[1.9, 1.1, 0.7, 0.4]),
+        log([0.3, 0.5, 0.1, 0.102, 0.098], [0.3, 0.5, 0.6, 0.7, 0.75]),
+    ],
+    "stepped-per-epoch": [log([0.32, 0.36, 0.39, 0.41], lr=[0.004, 0.004, 0.004001, 0.004002])],
+    "guessing-at-high-lr": [
+        log([0.1] * 6 + [0.2, 0.3, 0.4], lr=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    ],
     "underfits": [log(RISING, [a - 0.04 for a in RISING])],
     "overfits": [log(RISING, [a + 0.15 for a in RISING])],
     "plateau": [log([0.3, 0.5, 0.6, 0.7, 0.701, 0.702, 0.7, 0.701, 0.702])],
     "never-decayed": [log(RISING, lr=[0.1] * 9)],
 }
+RECIPE = Recipe.model_validate(
+    {"lr": 0.1, "epochs": 4, "batch_size": 512, "schedule": {"kind": "one_cycle"}}
+)
 SOUND = log(RISING, [a + 0.05 for a in RISING], lr=[0.1] * 8 + [0.001])
 
 
 @pytest.mark.parametrize("code", LOGS)
 def test_a_log_says_what_is_wrong(code: str) -> None:
     for history in LOGS[code]:
-        assert code in {each.code for each in history_findings(history, 10)}
-    assert code not in {each.code for each in history_findings(SOUND, 10)}
+        assert code in {each.code for each in history_findings(history, 10, RECIPE)}
+    assert code not in {each.code for each in history_findings(SOUND, 10, RECIPE)}
 
 
 def test_every_rule_of_logs_has_an_example() -> None:
@@ -102,7 +116,11 @@ def test_archsearchs_own_histories_are_read() -> None:
     ("text", "why"),
     [
         ("", "needs rows"),
-        ("epoch,loss\n1,2\n", "needs rows"),
+        ("epoch,val_acc\n", "needs rows"),
+        ("epoch,loss\n1,2\n", "got the columns epoch, loss; name it val_acc or test_acc"),
+        ("epoch;val_acc\n1;0.5\n", "got the columns epoch;val_acc;"),
+        ("epoch,accuracy\n1,0.5\n", "accuracy is taken as the training accuracy"),
+        ("Epoch,vall_acc\n1,0.5\n", "did you mean val_acc by vall_acc"),
         ("val_acc\nhigh\n", "is no number"),
         ("val_acc\n1_0\n", "is no number"),
         ("val_acc\n1e30\n0.5\n", "is no share"),
