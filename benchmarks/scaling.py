@@ -116,6 +116,10 @@ class Simulated:
         self.busy_s[-1] += passed
         self.processor_s += time.process_time() - self._left_processor
 
+    def epoch_share(self, key: str) -> float:
+        """Return 0: an epoch takes no steps."""
+        return 0.0
+
     def submit(self, job: Job) -> None:
         """A worker takes it at this moment."""
         self._driver_worked()

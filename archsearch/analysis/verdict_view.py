@@ -126,9 +126,16 @@ _TITLES = (
     "block", "layer", "k", "s", "p", "d", "g", "in -> out", "params", "MACs", "jump", "RF",
 )  # fmt: skip
 _STEP = "RF step"
-_LEFT = frozenset(
-    (*_TITLES, _STEP).index(title) for title in ("block", "layer", "in -> out", _STEP)
-)
+_ALL_TITLES = (*_TITLES, _STEP)
+
+
+def _indexes(*titles: str) -> tuple[int, ...]:
+    return tuple(map(_ALL_TITLES.index, titles))
+
+
+_LEFT = frozenset(_indexes("block", "layer", "in -> out", _STEP))
+_WRAPPED = frozenset(_indexes("block", "layer", _STEP))
+_OPTIONAL = _indexes("jump", "g", "in -> out", "MACs")
 
 
 def _layers(rows: Sequence[LayerRow], *, explain: bool) -> Grid:
@@ -150,7 +157,14 @@ def _layers(rows: Sequence[LayerRow], *, explain: bool) -> Grid:
             cells.append(step)
         lines.append(cells)
         block = row.block
-    return Grid(lines, _LEFT, (*_TITLES, _STEP) if explain else _TITLES)
+    return Grid(
+        lines,
+        _LEFT,
+        _ALL_TITLES if explain else _TITLES,
+        optional=_OPTIONAL,
+        wrapped=_WRAPPED if explain else _WRAPPED - set(_indexes(_STEP)),
+        hint="use a wider terminal or --format json",
+    )
 
 
 def _totals(verdict: Verdict) -> Grid:
@@ -166,7 +180,7 @@ def _totals(verdict: Verdict) -> Grid:
         ("  with global pooling", axes_text(analysis.receptive_field_with_gap), ""),
         ("peak activations", f"{kib:,.0f} KiB", "fp32, one image"),
     ]
-    return Grid(rows, left=frozenset({0, 2}))
+    return Grid(rows, left=frozenset({0, 2}), wrapped=frozenset({2}))
 
 
 def _room(actual: int, limit: int | None) -> str:

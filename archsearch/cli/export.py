@@ -103,7 +103,6 @@ def _onnx(analysis: Analysis, checkpoint: Path | None) -> bytes:
         model = onnx_model(analysis)
         note(f"fresh, untrained weights (seed {SEED}); --checkpoint FILE for trained ones")
         return model
-    from archsearch.common.console import note
     from archsearch.training.checkpoint import load_weights
 
     return onnx_model(analysis, lambda net: load_weights(net, checkpoint, analysis.spec_hash, note))

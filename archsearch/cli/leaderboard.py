@@ -127,7 +127,7 @@ def _show(
         note("there is no such row")
     match output:
         case "table":
-            show(view.board_page(rows, names))
+            show(view.board_page(rows, names, asked=columns is not None))
         case "csv":
             sys.stdout.write(view.board_csv(rows, names))
         case "json":

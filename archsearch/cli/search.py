@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from archsearch.study.config import Study
 
 _SOURCE = "the command line"
+DRAW_S = 2.0
+"""A dry run looks for networks to time for so long before it counts the space."""
 
 
 def search(
@@ -97,8 +100,8 @@ def search(
         bool,
         typer.Option(
             "--dry-run",
-            help="Print the whole study, the space's share within the limits, and "
-            "how long it will take; train nothing.",
+            help="Print how long it will take, the space's share within the limits and the whole "
+            "study; train nothing.",
         ),
     ] = False,
     device: DeviceOption = None,
@@ -210,13 +213,21 @@ def _search(config: Study, trials: int, storage: str | None, opener: Opener) -> 
         final_epochs=config.final_recipe.epochs,
     )
 
+    @contextmanager
+    def watched(warn: Callable[[str], None]) -> Iterator[Executor]:
+        """Open the executor, and let the view ask it how far each epoch is."""
+        view.begin(f"loading torch and {config.dataset}, which takes a while")
+        with opener(warn) as executor:
+            state.epoch_share = executor.epoch_share
+            yield executor
+
     def last_words() -> str:
         done = f"{state.done} of {trials} trials are trained and" if state.opened else "all is"
         return f"interrupted: {done} saved in {folder.path}; run the same command to go on\n"
 
     try:
         with interruption.saving(last_words), search_progress(state) as view:
-            found = run(config, folder, opener, trials, view.event, view.warn, storage)
+            found = run(config, folder, watched, trials, view.event, view.warn, storage)
     except KeyboardInterrupt:
         console.print(last_words(), markup=False, soft_wrap=True, end="")
         return interruption.EXIT_STATUS
@@ -235,41 +246,63 @@ def _search(config: Study, trials: int, storage: str | None, opener: Opener) -> 
 
 
 def _dry_run(config: Study, trials: int, place: WorkerConfig, workers: int | None) -> int:
-    import sys
-
+    """Print how long the search will take, then the space, then the study."""
     from archsearch.common.console import show
-    from archsearch.common.machine import threads_each
     from archsearch.errors import one_line
-    from archsearch.executors.processes.pool import default_workers
     from archsearch.space.counting.near import account_any
     from archsearch.space.counting.view import accounting_page
     from archsearch.study.config import study_toml
-    from archsearch.training.progress import clock
 
+    finals = min(config.finalists, trials) * config.final_seeds
+    sys.stdout.write(
+        f"{config.name}: {trials} trials of {config.recipe.epochs} epochs on {config.dataset}, "
+        f"then {finals} retrainings of {config.final_recipe.epochs} epochs\n"
+    )
+    sys.stdout.flush()
+    timed = _say_time(config, trials, place, workers, within_s=DRAW_S)
+    accounting = account_any(config.space, config.constraints, start=config.start, seed=config.seed)
+    sys.stdout.write("\n")
+    show(accounting_page(config.name, accounting))
+    sys.stdout.write("\n")
     lines = study_toml(config).split("\n")  # a spec's names may hold what a terminal would obey
     sys.stdout.write("".join(f"{one_line(line)}\n" for line in lines))
-    accounting = account_any(config.space, config.constraints, start=config.start, seed=config.seed)
-    show(accounting_page(config.name, accounting))
     if accounting.hopeless:
         return 1
+    if not timed and not _say_time(config, trials, place, workers):
+        sys.stdout.write("time: no network within the limits was found to time\n")
+        return 1
+    return 0
+
+
+def _say_time(
+    config: Study,
+    trials: int,
+    place: WorkerConfig,
+    workers: int | None,
+    within_s: float | None = None,
+) -> bool:
+    """Print an estimate of the time; false if no network within the limits was found."""
     import torch
 
-    from archsearch.monitor.estimate import estimate
-    from archsearch.training.trainer import Trainer
+    from archsearch.common.machine import threads_each
+    from archsearch.executors.processes.pool import default_workers
+    from archsearch.monitor.estimate import estimate, networks_within_limits
+    from archsearch.training.device import choose
+    from archsearch.training.progress import clock
 
+    networks = networks_within_limits(config, within_s)
+    if not networks:
+        return False
     count = workers or (default_workers() if workers is None else 1)
     torch.set_num_threads(threads_each(count))
-    trainer = Trainer.open(place.dataset, place.data, place.device, place.precision)
-    found = estimate(config, trainer, trials, count)
-    if found is None:
-        sys.stdout.write("\ntime: no network within the limits was found to time\n")
-        return 1
+    device = choose(place.device, place.precision)
+    found = estimate(config, networks, device, trials, count)
     speeds = ", ".join(f"{speed:,.0f}" for speed in found.images_per_second)
     sys.stdout.write(
-        f"\ntime: about {clock(found.trials)} for {trials} trials with nothing pruned, "
-        f"{clock(found.finals)} for {config.finalists} finalists; {count} at a time on "
-        f"{trainer.device.name} ({trainer.device.precision})\n"
-        f"      ({len(found.images_per_second)} random networks within the limits train at "
-        f"{speeds} images/s)\n"
+        f"time: about {clock(found.trials + found.finals)}: {clock(found.trials)} for the trials "
+        f"if none is stopped early, {clock(found.finals)} for the retrainings; "
+        f"{count} at a time on {device.name} ({device.precision})\n"
+        f"      ({len(networks)} random networks within the limits train at {speeds} images/s)\n"
     )
-    return 0
+    sys.stdout.flush()
+    return True

@@ -11,9 +11,7 @@ def status(folder: FolderArgument, storage: StorageOption = None) -> None:
     Changes nothing.
     Exit status: 0, or 2 where this is no study folder.
     """
-    import sys
-
-    from archsearch.common.console import console, say, show
+    from archsearch.common.console import say, show
     from archsearch.monitor.status import status as read
     from archsearch.search.improvement import gain_page
     from archsearch.search.storage.url import database_url
@@ -22,6 +20,6 @@ def status(folder: FolderArgument, storage: StorageOption = None) -> None:
     found = read(StudyFolder(folder), database_url(storage))
     told = f"{found.holder} is at work" if found.holder else "nobody is at work"
     say(f"study {found.config.name} in {folder}: {told}")
-    console(sys.stdout).print(found.state.draw(), soft_wrap=True)
+    show(found.state.page())
     if found.gain:
         show(gain_page(found.gain))

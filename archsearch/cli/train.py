@@ -14,7 +14,6 @@ from archsearch.errors import one_line
 from archsearch.training.datasets import DATASETS, DatasetName
 
 if TYPE_CHECKING:
-    from archsearch.training.records import Epoch
     from archsearch.training.train import TrainedNetwork
 
 
@@ -26,6 +25,9 @@ def train(
             metavar="NAME|FILE",
             help="fast, search, best, or a recipe as JSON; the default recipe else.",
         ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Instead of the recipe's own.")
     ] = None,
     dataset: Annotated[DatasetName, typer.Option(help="Which images.")] = "cifar10",
     data: DataOption = None,
@@ -53,19 +55,24 @@ def train(
     from archsearch.analysis.validate import validate
     from archsearch.common.parse import source_name
     from archsearch.errors import named_as
-    from archsearch.training.device import unusable_gpu
-    from archsearch.training.progress import train_progress
     from archsearch.training.recipe import Recipe
     from archsearch.training.recipe_files import load_recipe
-    from archsearch.training.train import job_of, train_and_test
-    from archsearch.training.trainer import Trainer
 
     how = load_recipe(recipe) if recipe else Recipe()
+    if epochs is not None:
+        how = how.model_copy(update={"epochs": epochs})
     with named_as(source_name(spec)):
         verdict = validate(spec)
-        for violation in verdict.violations:
-            note(f"outside the limits: {violation.message}")
-        trainer = Trainer.open(dataset, data, device, precision)
+    for violation in verdict.violations:
+        note(f"outside the limits: {violation.message}")
+    tell(f"loading torch and {dataset}")
+    from archsearch.training.device import unusable_gpu
+    from archsearch.training.train import job_of, train_and_test
+    from archsearch.training.trainer import Trainer
+    from archsearch.training.training_view import TrainingView, train_progress
+
+    trainer = Trainer.open(dataset, data, device, precision)
+    with named_as(source_name(spec)):
         trainer.check(verdict.analysis.network)
     if device is None and (why := unusable_gpu()):
         note(f"training on the CPU, because the GPU cannot be used: {why}")
@@ -73,23 +80,19 @@ def train(
     run = trainer.run_of(seed)
     name = one_line(job.network.spec.name)
     title = f"{name} on {run.dataset}, {run.device} ({run.precision})"
-    done = 0
+    images = (len(trainer.dataset.train), 0) if full else (len(trainer.fit), len(trainer.held_out))
+    view: TrainingView | None = None
 
     def last_words() -> str:
+        done = view.done if view else 0
         return (
             f"interrupted after {done} epochs, saved in {job.folder}; "
             "run the same command to go on\n"
         )
 
     try:
-        with interruption.saving(last_words), train_progress(title, how.epochs) as show:
-
-            def on_epoch(epoch: Epoch) -> None:
-                nonlocal done
-                done = epoch.epoch
-                show(epoch)
-
-            trained = train_and_test(trainer, job, on_epoch, note)
+        with interruption.saving(last_words), train_progress(title, how, *images) as view:
+            trained = train_and_test(trainer, job, view.epoch, note, view.step)
     except KeyboardInterrupt:
         tell(last_words().rstrip())
         raise typer.Exit(interruption.EXIT_STATUS) from None

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from archsearch.common.page import Grid, Line, Page, plain
+from archsearch.common.page import Grid, Line, Page, grid_lines, plain
 from archsearch.errors import MAX_LINE_CHARS, message_line, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 
 class _Printable:
@@ -54,25 +57,28 @@ def show(page: Page) -> None:
         sys.stdout.write(plain(page))  # rich takes longer to load than a verdict to make
         return
     out = console(sys.stdout)
-    for part in page:
-        out.print(_rendered(part))
+    out.print(rendered(page, out.width))
 
 
-def _rendered(part: Line | Grid) -> RenderableType:
-    from rich.table import Table
+def rendered(page: Page, width: int) -> RenderableType:
+    """Return a page as rich draws it on a terminal of this width."""
+    from rich.console import Group
+
+    from archsearch.common.fit_width import fitted
+
+    return Group(*(text for part in fitted(page, width) for text in _texts(part)))
+
+
+def _texts(part: Line | Grid) -> Iterator[Text]:
     from rich.text import Text
 
     # Text from specs goes in as Text, never as markup.
     if isinstance(part, Line):
-        return Text(message_line(part.text), part.style)
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(part.titles))
-    for i in range(len(part.titles or part.rows[0])):
-        title = part.titles[i] if part.titles else ""
-        table.add_column(Text(title), justify="left" if i in part.left else "right", no_wrap=True)
-    for number, row in enumerate(part.rows):
-        style = "bold" if number in part.bold else ""
-        table.add_row(*(Text(message_line(cell), style) for cell in row))
-    return table
+        yield Text(message_line(part.text), part.style)
+        return
+    first = 0 if not part.titles else -1
+    for number, line in enumerate(grid_lines(part), start=first):
+        yield Text(line, "bold" if number == -1 or number in part.bold else "")
 
 
 def console(stream: TextIO) -> Console:

@@ -25,12 +25,18 @@ class Grid(NamedTuple):
         left: columns that are aligned to the left; all others are to the right.
         titles: of the columns; empty for none.
         bold: rows that stand out.
+        optional: columns that a narrow terminal leaves out, the least needed first.
+        wrapped: columns of names, which a narrow terminal wraps.
+        hint: how to see what is left out; a clause.
     """
 
     rows: Sequence[Sequence[str]]
     left: frozenset[int]
     titles: Sequence[str] = ()
     bold: frozenset[int] = frozenset()
+    optional: Sequence[int] = ()
+    wrapped: frozenset[int] = frozenset()
+    hint: str = "use a wider terminal"
 
 
 Page = Sequence[Line | Grid]
@@ -38,20 +44,22 @@ Page = Sequence[Line | Grid]
 
 def plain(page: Iterable[Line | Grid]) -> str:
     """A page as text for a file or pipe, which have no edge to wrap at."""
-    lines = (line for part in page for line in _lines(part))
+    lines = (
+        line
+        for part in page
+        for line in ([part.text] if isinstance(part, Line) else grid_lines(part))
+    )
     return "".join(f"{line}\n" for line in lines)
 
 
-def _lines(part: Line | Grid) -> Iterator[str]:
-    if isinstance(part, Line):
-        yield message_line(part.text)
-        return
-    rows = [[*map(message_line, row)] for row in ([part.titles] if part.titles else [])]
-    rows += [[*map(message_line, row)] for row in part.rows]
+def grid_lines(grid: Grid) -> Iterator[str]:
+    """Yield a grid's titles, if it has any, and rows with their columns aligned."""
+    rows = [[*map(message_line, row)] for row in ([grid.titles] if grid.titles else [])]
+    rows += [[*map(message_line, row)] for row in grid.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
-            cell.ljust(width) if i in part.left else cell.rjust(width)
+            cell.ljust(width) if i in grid.left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield GAP.join(cells).rstrip()

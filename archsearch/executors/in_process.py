@@ -53,6 +53,8 @@ class InProcessExecutor:
     capacity: int = 1
     ready: int = 1
     _running: dict[str, Iterator[JobReport]] = field(default_factory=dict)
+    _steps: int = 0
+    _steps_per_epoch: int = 0
 
     def run_of(self, seed: int, key: str | None = None) -> Run:
         """See `Trainer.run_of`."""
@@ -60,7 +62,13 @@ class InProcessExecutor:
 
     def submit(self, job: Job) -> None:
         """Take a job; it makes progress while `next_report` waits."""
-        self._running[job.key] = train_job(self.trainer, job, self.warn, interruption.check)
+        self._running[job.key] = train_job(self.trainer, job, self.warn, self._on_step)
+        self._steps_per_epoch = self.trainer.steps_per_epoch(job)
+
+    def epoch_share(self, key: str) -> float:
+        """See `Executor`."""
+        oldest = next(iter(self._running), None)
+        return min(1.0, self._steps / self._steps_per_epoch) if key == oldest else 0.0
 
     def stop(self, key: str) -> None:
         """Drop a job."""
@@ -70,9 +78,14 @@ class InProcessExecutor:
         """Train the oldest job's next epoch."""
         key, progress = next(iter(self._running.items()))
         report = next(progress)
+        self._steps = 0
         if not isinstance(report, EpochDone):
             self.stop(key)
         return report
+
+    def _on_step(self) -> None:
+        interruption.check()
+        self._steps += 1
 
 
 def _set_aside(paths: RunPaths) -> None:

@@ -48,6 +48,14 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class JobBegun:
+    """A worker has begun a job, each of whose epochs takes so many steps."""
+
+    key: str
+    steps_per_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something that the user should know."""
 

@@ -59,6 +59,10 @@ class Executor(Protocol):
         """Where and how a job with this seed is trained, where `key` is given that job."""
         ...
 
+    def epoch_share(self, key: str) -> float:
+        """How much of a job's current epoch is done, from 0 to 1; 0 if that is not known."""
+        ...
+
     def submit(self, job: Job) -> None:
         """Take a job."""
         ...

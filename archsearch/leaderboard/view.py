@@ -30,6 +30,8 @@ _TITLES = {
     "epochs": "epochs",
     "train_seconds": "seconds",
 }
+_OPTIONAL = ("train_seconds", "macs", "epochs", "spec_hash", "trial")
+"""The main columns that a narrow terminal leaves out, the least needed first."""
 _BESIDE = ("dataset", "device", "precision", "seed", "torch_version")
 """What stands below a table, for every row is likely to share it."""
 _MARKUP = re.compile(r"[\\`*_\[\]|~#!]")
@@ -40,13 +42,33 @@ def main_columns(*, several: bool) -> tuple[str, ...]:
     return tuple(column for column in _TITLES if several or column != STUDY)
 
 
-def board_page(rows: pd.DataFrame, columns: Sequence[str]) -> Page:
-    """Return a table of these columns; what most rows share stands below."""
+def board_page(rows: pd.DataFrame, columns: Sequence[str], *, asked: bool = False) -> Page:
+    """Return a table of these columns; what most rows share stands below.
+
+    Args:
+        rows: of one or more leaderboards.
+        columns: columns of the table, in order.
+        asked: whether the user named the columns, so that a narrow terminal leaves none out.
+    """
     left = frozenset(i for i, column in enumerate(columns) if rows[column].dtype == "string")
     titles = tuple(one_line(_TITLES.get(column, column)) for column in columns)
     tested = frozenset(i for i, known in enumerate(rows["test_acc"].notna()) if known)
-    grid = Grid(_cells(rows, columns, one_line), left, titles, tested)
-    return [grid, Line(one_line(_shared(rows)), "dim")]
+    optional = () if asked else tuple(map(list(columns).index, _OPTIONAL))
+    hint = "use a wider terminal, --columns or --format csv"
+    grid = Grid(_cells(rows, columns, one_line), left, titles, tested, optional, left, hint)
+    epochs = _epochs(rows) if {"epochs", "test_acc"} <= set(columns) else ""
+    notes = [Line(one_line(epochs), "dim")] if epochs else []
+    return [grid, *notes, Line(one_line(_shared(rows)), "dim")]
+
+
+def _epochs(rows: pd.DataFrame) -> str:
+    """Say that test accuracies are not of the epochs beside them."""
+    tested = rows[rows["test_acc"].notna()]
+    if tested.empty:
+        return ""
+    epochs = values_of(tested["final_epochs"])
+    after = f"retrained for {', '.join(epochs)} epochs" if epochs else "retrained"
+    return f"hold-out %, epochs, seconds: from the search; test %: finalists, {after}"
 
 
 def board_markdown(rows: pd.DataFrame, columns: Sequence[str]) -> str:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from archsearch.analysis.verdict_view import network_figures
-from archsearch.common.console import stderr_console
+from archsearch.common.console import rendered, stderr_console
 from archsearch.common.machine import load
+from archsearch.common.page import Grid, Line, Page
 from archsearch.leaderboard.entry import Entry
 from archsearch.search import events
 from archsearch.space.counting.account import Accounting
 from archsearch.spec.formatting import axes
-from archsearch.training.progress import clock, epoch_figures
+from archsearch.training.progress import bar, clock, epoch_figures
 
 SHOWN_BEST = 5
+QUIET_S = 30.0
+"""Off a terminal, a line says what is in training if nothing else was printed for so long."""
+SHOWN_EPOCHS = 30
+"""The last epochs of a curve."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -38,6 +42,7 @@ class InFlight:
     final: bool
     done: int = 0
     figures: str = ""
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def label(self) -> str:
@@ -58,6 +63,8 @@ class SearchState:
         opened: whether it is known what earlier calls have left.
         curves: hold-out accuracy by epoch, by trial.
         ended_epochs: of each trial that ended while this state looked on.
+        doing: what happens before the first network is in training; empty after.
+        epoch_share: how much of the current epoch of a network in training is done, from 0 to 1.
     """
 
     wanted: int
@@ -76,18 +83,23 @@ class SearchState:
     trial_epoch_seconds: list[float] = field(default_factory=list)
     final_epoch_seconds: list[float] = field(default_factory=list)
     ended_epochs: list[int] = field(default_factory=list)
+    doing: str = ""
+    epoch_share: Callable[[str], float] = lambda _key: 0.0
 
     def apply(self, event: events.Event) -> str | None:
         """Take an event in; the line that tells it, where it is worth one."""
         match event:
             case events.ExecutorReady(study=study, folder=folder, run=run, capacity=capacity):
                 self.at_a_time = capacity
+                self.doing = "opening the study"
                 where = f"{study} in {folder}, {run.dataset} on {run.device} ({run.precision})"
                 return f"study {where}" + f", up to {capacity} at a time" * (capacity > 1)
             case events.StudyOpened(entries=entries, curves=curves):
                 self.curves |= curves
+                self.doing = "" if entries else "counting the search space"
                 return self._opened(entries)
             case events.SpaceCounted(accounting=found):
+                self.doing = "proposing the first network"
                 return _space_told(found)
             case events.Started():
                 return self._started(event)
@@ -110,10 +122,16 @@ class SearchState:
         self.finals_done = sum(entry.test_seeds for entry in entries)
         if not entries:
             return None
-        told = "done" if self.done >= self.wanted else "going on"
-        return f"{self.done} of {self.wanted} trials are trained already: {told}"
+        line = f"{self.done} of {self.wanted} trials are trained already"
+        if self.best:
+            best = self.best[0]
+            line += f"; best so far: trial {best.trial}, {best.val_acc or 0:.2%} of the hold-out"
+        if self.finals_done:
+            line += f"; {self.finals_done} of {self.final_runs} finalists are tested"
+        return line
 
     def _started(self, event: events.Started) -> str:
+        self.doing = ""
         analysis, final = event.analysis, event.final_seed is not None
         about = network_figures(analysis)
         if final:
@@ -160,16 +178,15 @@ class SearchState:
         return f"finalist {event.number}: {told}"
 
     def seconds_left(self) -> float | None:
-        """From measured epochs, as if as many were pruned as so far; None before the first."""
-        if not self.trial_epoch_seconds and not self.final_epoch_seconds:
+        """From measured epochs, as if as many were pruned as so far; None if none was begun."""
+        pace = self._pace()
+        if pace is None:
             return None
-        trial = _mean(self.trial_epoch_seconds) or _mean(self.final_epoch_seconds)
-        # All images are a ninth more than the ranking's.
-        final = _mean(self.final_epoch_seconds) or trial * 10 / 9
+        trial, final = pace
         a_trial = _mean(self.ended_epochs) or self.trial_epochs
         trial_epochs = max(0, self.wanted - self.done) * a_trial
-        final_epochs = max(0, self.final_runs - self.finals_done) * self.final_epochs
-        for at in self.in_flight.values():
+        final_epochs = max(0.0, self.final_runs - self.finals_done) * self.final_epochs
+        for at in list(self.in_flight.values()):
             if at.final:
                 final_epochs -= at.done
             elif at.number is not None:
@@ -180,50 +197,86 @@ class SearchState:
         trials = max(0.0, trial_epochs) * trial / together
         return trials + max(0.0, final_epochs) * final / side_by_side
 
-    def draw(self, elapsed_s: float | None = None) -> RenderableType:
-        """The live view."""
-        top = Table.grid(padding=(0, 2))
-        left = self.seconds_left()
-        top.add_row(
-            Text("trained", "bold"),
-            ProgressBar(total=max(1, self.wanted), completed=self.done, width=30),
-            Text(f"{self.done}/{self.wanted}"),
-            Text(f"elapsed {clock(elapsed_s)}" if elapsed_s is not None else ""),
-            Text(f"about {clock(left)} left" if left is not None else ""),
+    def _pace(self) -> tuple[float, float] | None:
+        """Return the seconds of an epoch of a trial and of a finalist, if one was begun."""
+        trial = _mean(self.trial_epoch_seconds) or _mean(self.final_epoch_seconds)
+        if not trial:
+            now = time.monotonic()
+            begun = [
+                (now - at.began) / share
+                for key, at in list(self.in_flight.items())
+                if (share := self.epoch_share(key)) > 0
+            ]
+            trial = _mean(begun)
+        if not trial:
+            return None
+        # All images are a ninth more than the ranking's.
+        return trial, _mean(self.final_epoch_seconds) or trial * 10 / 9
+
+    def pulse(self) -> str:
+        """Return one line on what is in training, or what happens before that."""
+        if not self.in_flight:
+            return self.doing
+        told = ", ".join(
+            f"{at.label} epoch {min(at.done + 1, at.epochs)}/{at.epochs} "
+            f"{self.epoch_share(key):.0%} done"
+            for key, at in list(self.in_flight.items())
         )
-        parts: list[RenderableType] = [top]
-        if self.finals_done or any(at.final for at in self.in_flight.values()):
-            parts.append(Text(f"finalists tested {self.finals_done}/{self.final_runs}"))
-        if self.in_flight:
-            parts.append(Text(f"in training; {load()}", "bold"))
-            rows = Table.grid(padding=(0, 2))
-            for at in self.in_flight.values():
-                bar = ProgressBar(total=max(1, at.epochs), completed=at.done, width=12)
-                label, epochs = Text(f"  {at.label}"), Text(f"{at.done}/{at.epochs}")
-                rows.add_row(label, bar, epochs, Text(at.figures or at.about))
-            parts.append(rows)
+        left = self.seconds_left()
+        return told + (f"; about {clock(left)} left" if left is not None else "")
+
+    def page(self, elapsed_s: float | None = None) -> Page:
+        """Return the live view."""
+        left = self.seconds_left()
+        share = self.done / max(1, self.wanted)
+        top = [f"trained  {bar(share, 20)}  {self.done}/{self.wanted}"]
+        top += [f"elapsed {clock(elapsed_s)}"] if elapsed_s is not None else []
+        top += [f"about {clock(left)} left"] if left is not None else []
+        parts: list[Line | Grid] = [Line("  ".join(top), "bold")]
+        at_work = list(self.in_flight.items())
+        if self.finals_done or any(at.final for _, at in at_work):
+            parts.append(Line(f"finalists tested {self.finals_done}/{self.final_runs}"))
+        if at_work:
+            rows = [
+                (
+                    f"  {at.label}",
+                    bar((at.done + self.epoch_share(key)) / max(1, at.epochs), 12),
+                    f"{at.done}/{at.epochs}",
+                    f"{self.epoch_share(key):.0%}",
+                    at.figures or at.about,
+                )
+                for key, at in at_work
+            ]
+            parts.append(Line(f"in training; {load()}", "bold"))
+            titles = ("", "", "epochs", "of next", "latest epoch")
+            parts.append(Grid(rows, frozenset({0, 1, 4}), titles, wrapped=frozenset({4})))
+        elif self.doing:
+            parts.append(Line(self.doing))
         if self.best:
-            parts += [Text("best so far, hold-out", "bold"), self._best()]
+            parts += [Line("best so far, hold-out", "bold"), self._best()]
         if self.rejected:
             told = ", ".join(f"{rule} {count:,}" for rule, count in self.rejected.most_common())
-            parts.append(Text(f"rejected before training: {told}", "dim"))
-        return Group(*parts)
+            parts.append(Line(f"rejected before training: {told}", "dim"))
+        return parts
 
-    def _best(self) -> Table:
-        best = Table.grid(padding=(0, 2))
+    def _best(self) -> Grid:
         shown = [self.curves.get(entry.trial, []) for entry in self.best]
         heights = [value for curve in shown for value in curve]
-        for entry, curve in zip(self.best, shown, strict=True):
-            best.add_row(
-                Text(f"  trial {entry.trial}"),
-                Text(entry.spec_hash[:12]),
-                Text(f"{entry.val_acc or 0:.2%}", "green"),
-                Text(sparkline(curve, min(heights, default=0), max(heights, default=1))),
-                Text(f"{entry.params:,} params"),
-                Text(f"RF {axes(entry.receptive_field)}"),
-                Text(f"{entry.macs / 1e6:.1f}M MACs"),
+        low, high = min(heights, default=0), max(heights, default=1)
+        rows = [
+            (
+                f"  trial {entry.trial}",
+                entry.spec_hash[:12],
+                f"{100 * (entry.val_acc or 0):.2f}",
+                sparkline(curve[-SHOWN_EPOCHS:], low, high),
+                f"{entry.params:,}",
+                str(axes(entry.receptive_field)),
+                f"{entry.macs / 1e6:.1f}",
             )
-        return best
+            for entry, curve in zip(self.best, shown, strict=True)
+        ]
+        titles = ("", "network", "hold-out %", "by epoch", "params", "RF", "MMACs")
+        return Grid(rows, frozenset({0, 1, 3}), titles, optional=(1, 3, 6))
 
 
 def _space_told(found: Accounting) -> str:
@@ -260,14 +313,33 @@ def search_progress(state: SearchState) -> Iterator[ProgressView]:
     started = time.monotonic()
     view = ProgressView(state, console)
     if not console.is_terminal:
-        yield view
+        with _regularly(view.pulse):
+            yield view
         return
     with Live(
         console=console,
-        get_renderable=lambda: state.draw(time.monotonic() - started),
+        get_renderable=lambda: rendered(state.page(time.monotonic() - started), console.width),
         refresh_per_second=2,
     ):
         yield view
+
+
+@contextmanager
+def _regularly(call: Callable[[], None], every_s: float = 1.0) -> Iterator[None]:
+    """Call a function every second beside what happens inside."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(every_s):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass
@@ -276,12 +348,25 @@ class ProgressView:
 
     state: SearchState
     console: Console
+    quiet_s: float = QUIET_S
+    _spoke: float = field(default_factory=time.monotonic)
 
     def event(self, event: events.Event) -> None:
         """Something happened."""
         line = self.state.apply(event)
         drawn = self.console.is_terminal and isinstance(event, events.Started | events.Trained)
         if line and not drawn:
+            self._print(line)
+
+    def begin(self, doing: str) -> None:
+        """Say what happens before training."""
+        self.state.doing = doing
+        if not self.console.is_terminal:
+            self._print(doing)
+
+    def pulse(self) -> None:
+        """Say what is in training, if nothing was printed for a while."""
+        if time.monotonic() - self._spoke >= self.quiet_s and (line := self.state.pulse()):
             self._print(line)
 
     def warn(self, message: str) -> None:
@@ -292,8 +377,10 @@ class ProgressView:
             self._print(message)
 
     def _print(self, line: str) -> None:
-        stamp = "" if self.console.is_terminal else f"{time.strftime('%H:%M:%S')} "
-        self.console.print(Text(f"{stamp}{line}"), soft_wrap=True)
+        self._spoke = time.monotonic()
+        terminal = self.console.is_terminal
+        stamp = "" if terminal else f"{time.strftime('%H:%M:%S')} "
+        self.console.print(Text(f"{stamp}{line}"), soft_wrap=not terminal)
         sys.stderr.flush()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import platform
 import warnings
 from contextlib import AbstractContextManager, suppress
@@ -16,8 +15,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from archsearch.common.atomic_files import cache_folder, write_text
-from archsearch.common.guarded_files import read_at_most
+from archsearch.common.remembered import remembered
 from archsearch.errors import ArchsearchError
 
 PrecisionName = Literal["fp32", "bf16"]
@@ -133,17 +131,7 @@ def bf16_is_faster(name: str) -> bool:
     """
     if not torch.cpu.get_capabilities().get("avx512_bf16", False):
         return False
-    memory = cache_folder() / "bf16.json"
-    key = f"{name}, torch {torch.__version__}"
-    try:
-        known = dict(json.loads(read_at_most(memory, _MAX_BYTES)))
-    except (OSError, ValueError, TypeError):
-        known = {}
-    if key not in known:
-        known[key] = _bf16_wins()
-        with suppress(ArchsearchError):  # then it is measured again next time
-            write_text(memory, json.dumps(known, indent=2) + "\n")
-    return bool(known[key])
+    return bool(remembered("bf16", f"{name}, torch {torch.__version__}", _bf16_wins))
 
 
 def _bf16_wins() -> bool:

@@ -215,6 +215,11 @@ def fit_epoch(
     )
 
 
+def batches_per_epoch(recipe: Recipe, fit: int, held_out: int) -> int:
+    """Return how many batches an epoch trains on and then scores, for so many images of each."""
+    return max(1, fit // max(1, min(recipe.batch_size, fit))) + math.ceil(held_out / EVAL_BATCH)
+
+
 def check_loss(mean_loss: float, classes: int, epoch: int, recipe: Recipe) -> None:
     """That training has not left the road.
 

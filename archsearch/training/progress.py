@@ -1,39 +1,8 @@
-"""One network's training as a user sees it."""
+"""Words for the progress of training: an epoch's figures, a bar, a duration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.text import Text
-
-from archsearch.common.console import stderr_console
 from archsearch.training.records import Epoch
-
-
-@contextmanager
-def train_progress(title: str, epochs: int) -> Iterator[Callable[[Epoch], None]]:
-    """Shows one network's training: a bar on a terminal, else a line an epoch."""
-    console = stderr_console()
-    console.print(Text(title), soft_wrap=True)
-    if not console.is_terminal:
-        yield lambda epoch: console.print(
-            Text(f"epoch {epoch.epoch}/{epochs} {epoch_figures(epoch)}"), soft_wrap=True
-        )
-        return
-    columns = (
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} epochs", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=epochs)
-        yield lambda epoch: progress.update(
-            task, completed=epoch.epoch, description=epoch_figures(epoch)
-        )
 
 
 def epoch_figures(epoch: Epoch) -> str:
@@ -43,6 +12,12 @@ def epoch_figures(epoch: Epoch) -> str:
         parts.append(f"hold-out {epoch.val_acc:.2%}")
     parts += [f"{epoch.train_seconds:.1f} s", f"{epoch.images_per_second:,.0f} images/s"]
     return ", ".join(parts)
+
+
+def bar(share: float, width: int) -> str:
+    """Draw a share from 0 to 1 as a bar."""
+    full = int(width * min(1.0, max(0.0, share)))
+    return "━" * full + "┄" * (width - full)
 
 
 def clock(seconds: float) -> str:

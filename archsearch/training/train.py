@@ -146,12 +146,13 @@ def train_and_test(
     job: Job,
     on_epoch: Callable[[Epoch], None],
     on_note: Callable[[str], None],
+    on_step: Callable[[], None] = lambda: None,
 ) -> TrainedNetwork:
     """Train and test a network, or go on with it; `result.json` in its folder says how it went."""
     history: list[Epoch] = []
     test_acc = 0.0
     with locked(job.folder):
-        for step in trainer.train(job, test=True, warn=on_note, on_step=interruption.check):
+        for step in trainer.train(job, test=True, warn=on_note, on_step=_safe_point(on_step)):
             if isinstance(step, Epoch):
                 history.append(step)
                 on_epoch(step)
@@ -171,3 +172,11 @@ def train_and_test(
         )
         write_record(RunPaths(job.folder).result, result)
     return TrainedNetwork(job, tuple(history), result)
+
+
+def _safe_point(on_step: Callable[[], None]) -> Callable[[], None]:
+    def checked() -> None:
+        interruption.check()
+        on_step()
+
+    return checked

@@ -25,7 +25,7 @@ from archsearch.training.datasets import DatasetName
 from archsearch.training.device import Device, PrecisionName, choose, lost, out_of_memory
 from archsearch.training.images import Dataset, Images, holdout, load
 from archsearch.training.job import Job
-from archsearch.training.loop import evaluate, train
+from archsearch.training.loop import batches_per_epoch, evaluate, train
 from archsearch.training.recipe import recipe_hash
 from archsearch.training.records import Epoch, Run, RunRecord, write_history, write_record
 from archsearch.training.run_paths import RunPaths
@@ -78,6 +78,12 @@ class Trainer:
             dataset=self.dataset.name,
             torch_version=torch.__version__,
         )
+
+    def steps_per_epoch(self, job: Job) -> int:
+        """Return how many batches an epoch of `job` trains on and scores."""
+        if job.final:
+            return batches_per_epoch(job.recipe, len(self.dataset.train), 0)
+        return batches_per_epoch(job.recipe, len(self.fit), len(self.held_out))
 
     def check(self, network: Network) -> None:
         """That a network takes these images and tells these classes apart.

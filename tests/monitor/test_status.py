@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from archsearch.common import folder_lock
+from archsearch.common.page import plain
 from archsearch.monitor.live_view import SearchState, sparkline
 from archsearch.monitor.status import status
 from archsearch.search.events import Event, Started
@@ -18,9 +17,7 @@ from tests.search.test_driver import Killed, Pretend, demo, go
 
 
 def drawn(state: SearchState) -> str:
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(state.draw(elapsed_s=65.0))
-    return console.export_text()
+    return plain(state.page(elapsed_s=65.0))
 
 
 def folded(events: list[Event], wanted: int) -> SearchState:

@@ -28,6 +28,7 @@ class WorkerProcess:
         doing: until it is ready.
         silent_s: without a sign of life that is due, as far as its driver was awake to see it.
         slow_told: whether the user knows that it takes long to start.
+        steps_per_epoch: of its job; 0 until it has begun it.
     """
 
     slot: int
@@ -39,7 +40,9 @@ class WorkerProcess:
     doing: str = "starting"
     silent_s: float = 0.0
     slow_told: bool = False
+    steps_per_epoch: int = 0
     _seen_steps: int = 0
+    _epoch_began: int = 0
     _folder: Path | None = None
 
     @classmethod
@@ -58,7 +61,19 @@ class WorkerProcess:
     def give(self, job: Job) -> None:
         """Have it train a job."""
         self.job, self.silent_s, self._folder = job, 0.0, job.folder
+        self.steps_per_epoch = 0
         self._send(job)
+
+    def begin_epoch(self) -> None:
+        """Count the steps of an epoch from here on."""
+        self._epoch_began = self.steps.value
+
+    @property
+    def epoch_share(self) -> float:
+        """How much of the current epoch is done, from 0 to 1."""
+        if not self.steps_per_epoch:
+            return 0.0
+        return min(1.0, (self.steps.value - self._epoch_began) / self.steps_per_epoch)
 
     def drop(self) -> None:
         """Let it leave its job at its next step."""

@@ -100,6 +100,11 @@ class WorkerPool:
         """The workers' process numbers."""
         return [each.process.pid or 0 for each in self._workers]
 
+    def epoch_share(self, key: str) -> float:
+        """See `Executor`."""
+        shares = (each.epoch_share for each in self._workers if each.job and each.job.key == key)
+        return next(shares, 0.0)
+
     def submit(self, job: Job) -> None:
         """Give a job to a worker that has none."""
         self._supervisor.submitted(job)
@@ -165,7 +170,7 @@ class WorkerPool:
                 f"it is replaced if that takes {left:.0f} minutes more"
             )
 
-    def _take(self, at: WorkerProcess, message: msg.FromWorker) -> None:
+    def _take(self, at: WorkerProcess, message: msg.FromWorker | msg.JobBegun) -> None:
         at.silent_s = 0.0
         match message:
             case msg.Loading(what=what):
@@ -174,12 +179,18 @@ class WorkerPool:
                 at.ready = True
                 self._run, self._gpus = run, gpus or self._gpus
                 self._supervisor.one_started()
+            case msg.JobBegun(key=key, steps_per_epoch=steps):
+                if at.job and at.job.key == key:
+                    at.steps_per_epoch = steps
+                    at.begin_epoch()
             case DeviceLostError():
                 self._bury(at, f"lost {message.device} ({message.why})", message)
             case msg.Warned() | ArchsearchError():
                 self._supervisor.take(message)
             case _ if at.job and message.key == at.job.key:  # else of a job that was dropped
-                if not isinstance(message, EpochDone):
+                if isinstance(message, EpochDone):
+                    at.begin_epoch()
+                else:
                     at.job = None
                 self._supervisor.take(message)
 

@@ -74,6 +74,7 @@ def _serve(pipe: Connection, config: msg.WorkerConfig, steps: msg.Counter) -> No
     pipe.send(msg.Ready(trainer.run_of(seed=0), gpus))
     while True:
         job = inbox.jobs.get()
+        pipe.send(msg.JobBegun(job.key, trainer.steps_per_epoch(job)))
 
         def on_step(key: str = job.key) -> None:
             steps.value += 1

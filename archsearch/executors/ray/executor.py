@@ -145,6 +145,10 @@ class RayExecutor:
             raise AssertionError("slots are opened by `with`")
         return self._runs.get(key, self._runs[None]).model_copy(update={"seed": seed})
 
+    def epoch_share(self, key: str) -> float:
+        """Return 0: the steps of a job on the cluster are not known here."""
+        return 0.0
+
     def submit(self, job: Job) -> None:
         """Give a job to the next slot that has none."""
         self._inbox.put(job)
