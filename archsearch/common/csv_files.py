@@ -45,6 +45,7 @@ def append_csv(path: Path, columns: Sequence[str], row: Mapping[str, Any]) -> No
 
 MAX_CSV_BYTES = 64 << 20
 """A search of a thousand trials leaves a few megabytes."""
+MAX_REPAIRED_BYTES = 1 << 30
 MAX_ROW_CHARS = 1 << 20
 
 
@@ -92,11 +93,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
             yield line
 
     with open_regular(path) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-        if os.fstat(file.fileno()).st_size > MAX_CSV_BYTES:
-            raise ArchsearchError(
-                f"{one_line(str(path))}: larger than {MAX_CSV_BYTES >> 20} MiB; "
-                "this is not a file that archsearch writes"
-            )
+        _check_size(file, path, MAX_CSV_BYTES, "this is not a file that archsearch writes")
         reader = csv.DictReader(lines(text))
         for row in reader:
             row_chars = 0
@@ -106,14 +103,16 @@ def numbered_rows(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:
 def mended_csv(path: Path, columns: Sequence[str]) -> int:
     """Drop the lines of a CSV that are no rows of these columns; how many those were.
 
-    A file of any size is repaired, a line at a time. A link is replaced by a copy.
+    It is repaired a line at a time, so that a large one takes no memory. A link is replaced by a
+    copy.
 
     Raises:
-        ArchsearchError: it cannot be read or written.
+        ArchsearchError: it cannot be read or written, or is larger than `MAX_REPAIRED_BYTES`.
     """
     head = _csv_line(columns).encode()
     try:
         with open_regular(path) as file:
+            _check_size(file, path, MAX_REPAIRED_BYTES, "move it away and run the command again")
             lines = _lines(file)
             first = next(lines, head)
             dropped = sum(not _is_row(line, len(columns)) for line in lines)
@@ -148,6 +147,12 @@ def count_rows(path: Path) -> int:
         return 0
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _check_size(file: BinaryIO, path: Path, limit: int, advice: str) -> None:
+    if os.fstat(file.fileno()).st_size > limit:
+        name = one_line(str(path))
+        raise ArchsearchError(f"{name}: larger than {limit >> 20} MiB; {advice}")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -346,6 +346,19 @@ def test_a_csv_is_repaired_line_by_line(
     assert csv_files.mended_csv(path, ("a", "b")) == 0
 
 
+def test_a_csv_that_is_too_large_to_repair_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("wb") as file:
+        file.truncate(csv_files.MAX_REPAIRED_BYTES + 1)
+    with pytest.raises(ArchsearchError, match=r"a\.csv: larger than 1024 MiB; move it away"):
+        csv_files.mended_csv(path, ("a",))
+    monkeypatch.setattr(csv_files, "MAX_REPAIRED_BYTES", 10)
+    path.write_bytes(b"a\n1\n2\ncut")
+    assert csv_files.mended_csv(path, ("a",)) == 1
+
+
 def test_a_link_to_a_csv_becomes_a_copy_of_its_rows(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"a,b\n1,2\n")
     (tmp_path / "a.csv").symlink_to(tmp_path / "target")
