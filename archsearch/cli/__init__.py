@@ -45,6 +45,8 @@ def main() -> None:
         finally:
             for stream in (sys.stdout, sys.stderr):
                 _flush_or_drop(stream)
+            if interruption.asked():
+                interruption.end_now()  # all is saved and told; torch takes long to leave
 
 
 def _run_and_report(args: list[str]) -> None:

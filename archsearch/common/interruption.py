@@ -132,17 +132,18 @@ def held() -> Iterator[None]:
         yield
     finally:
         _state.held -= 1
-        if _state.asked and not _state.held and _state.last_words is None:
-            _end_now("interrupted\n")
+        waits = _state.asked and not _state.reached
+        if waits and not _state.held and _state.last_words is None:
+            end_now("interrupted\n")
 
 
 def _heed(_signal: int, _frame: FrameType | None) -> None:
     if os.getpid() != _state.owner:
         os._exit(EXIT_STATUS)
     if _state.asked:
-        _end_now("")
+        end_now()
     if _state.last_words is None and not _state.held:
-        _end_now("interrupted\n")
+        end_now("interrupted\n")
     _state.asked = True
 
 
@@ -181,11 +182,11 @@ def _watch(reader: int) -> None:
         while not _state.reached and time.monotonic() < until:
             time.sleep(_POLL_S)
         if not _state.reached and _state.last_words is not None:
-            _end_now(_state.last_words())
+            end_now(_state.last_words())
     os.close(reader)
 
 
-def _end_now(words: str) -> NoReturn:
+def end_now(words: str = "") -> NoReturn:
     """End this process without saving and without waiting; what is on disk is whole."""
     try:
         with suppress(Exception):

@@ -17,6 +17,7 @@ from fault_drill.checks import lost, wrong
 from fault_drill.drill import FINALISTS, STUDY, Drill, archsearch
 from fault_drill.faults import FAULTS, KILLS, impossible, small_disk
 from fault_drill.run import Occurrence, drilled, rows_of, schedule
+from fault_drill.signals import Signals, started
 
 from archsearch.common import folder_lock
 from archsearch.common.csv_files import read_csv
@@ -47,6 +48,17 @@ def test_a_search_under_fire_loses_nothing(tmp_path: Path) -> None:
     assert problems == []
     assert [each.fault for each in occurrences] == faults
     assert epochs_lost == [0] * len(faults)
+
+
+@pytest.mark.slow
+def test_signals_at_random_moments_end_every_command_and_lose_nothing(tmp_path: Path) -> None:
+    drill = Signals(tmp_path, seed=0, within_s=60.0)
+    drill.prepare()
+    for number in range(6):
+        drill.send(number)
+    drill.finish()
+    assert drill.problems == []
+    assert sum(times for (_, outcome), times in drill.outcomes.items() if outcome == "130") >= 3
 
 
 @pytest.mark.slow
@@ -196,6 +208,29 @@ def test_the_checks_find_what_is_wrong(searched: Drill) -> None:
         "4 trials count, not 5",
         "the database's table has 4 rows that count, not 5",
     ]
+
+
+def test_a_command_that_ends_badly_after_a_signal_is_found(tmp_path: Path) -> None:
+    drill = Signals(tmp_path, seed=0, within_s=60.0)
+    done = started(tmp_path, "rule", "no-norm")
+    done.process.wait()
+    assert drill.judged("0: rule", done, 1.0, early=False) == "done first"
+    assert drill.judged("1: rule", done, 1.0, early=True) == "done first"
+    for status, words, took in (
+        (2, "error: a bug in archsearch: SchemaError", 1.0),
+        (130, "Traceback (most recent call last)", 1.0),
+        (130, "interrupted", 61.0),
+        (1, "interrupted", 1.0),
+        (-15, "", 1.0),
+    ):
+        done.process.returncode = status
+        done.log.write_text(words)
+        done.offset = 0
+        assert drill.judged("2: rule", done, took, early=False) == "PROBLEM", words
+    done.process.returncode = 130
+    done.log.write_text("interrupted")
+    assert drill.judged("3: rule", done, 1.0, early=False) == "130"
+    assert len(drill.problems) == 5
 
 
 def test_the_table_tells_what_was_lost_and_what_was_left_out() -> None:
