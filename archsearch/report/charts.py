@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any, NamedTuple
 
+from archsearch.errors import one_line
+
 Figure = dict[str, Any]
 """`data` and `layout`, as Plotly's JSON; a colour `var(--name)` is one of the page's own."""
 
@@ -34,6 +36,7 @@ class Chart(NamedTuple):
 
 def plain(text: str) -> str:
     """Text for Plotly, which reads a few tags and entities in what it draws; cut where long."""
+    text = one_line(text)
     return escape(text if len(text) <= MAX_LABEL else f"{text[:MAX_LABEL]}...", quote=False)
 
 

@@ -20,6 +20,7 @@ from archsearch.common.console import note, say, show, stderr_console
 from archsearch.common.page import Grid, Line, plain
 from archsearch.common.page_html import html
 from archsearch.errors import MAX_LINE_CHARS
+from archsearch.report.charts import plain as plain_label
 from archsearch.report.markup import element
 from tests.conftest import ROOT, Cli
 
@@ -126,6 +127,7 @@ def test_a_live_console_keeps_its_colors_and_nothing_else(
 
 def test_reports_hold_only_text() -> None:
     assert is_text(element("td", EVIL, title=EVIL))
+    assert is_text(plain_label(EVIL))
 
 
 def archsearch(*args: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
