@@ -332,6 +332,12 @@ _OF_HISTORIES: dict[str, Rule] = {
         "learning rate never decays.",
         "torch.optim.lr_scheduler.OneCycleLR: step should be called after every batch",
     ),
+    "unlike-recipe": _warning(
+        "learning rates that are not those of the recipe",
+        "What the recipe leads to expect is not what was trained: another recipe was used, or its "
+        "schedule was not carried out.",
+        _GOH,
+    ),
     "guessing-at-high-lr": _warning(
         "most of a run at guessing, until the learning rate has come down",
         "The steps were too long to learn anything, and the epochs before are lost.",

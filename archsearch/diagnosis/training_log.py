@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from archsearch.diagnosis.findings import Finding, Remedy, with_remedies
 from archsearch.diagnosis.log_file import Logged
-from archsearch.diagnosis.log_schedule import stepped_per_epoch
+from archsearch.diagnosis.log_schedule import schedule_findings
 from archsearch.training.datasets import CLASSES, DATASETS
 from archsearch.training.recipe import Recipe
 
@@ -44,14 +44,14 @@ def history_findings(
     scored = [(each.epoch, each.scored_acc) for each in history if each.scored_acc is not None]
     if classes == CLASSES:
         yield from _scored_on_training(scored)
-    schedule = list(stepped_per_epoch(history, recipe)) if recipe else []
+    schedule = list(schedule_findings(history, recipe)) if recipe else []
     yield from schedule
     if failed := list(_failed(history, scored, classes)):
         yield from failed
         return
     yield from _guessing_at_high_lr(history, classes)
     yield from _plateau(scored)
-    if not schedule:
+    if all(each.code != "stepped-per-epoch" for each in schedule):
         yield from _never_decayed(history)
     yield from _fit(history)
 

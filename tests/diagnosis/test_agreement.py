@@ -16,10 +16,13 @@ from archsearch.diagnosis import Diagnosis, diagnosis_of
 from archsearch.diagnosis.agreement import PUSHES, agreeing
 from archsearch.diagnosis.findings import Finding, Remedy, with_remedies
 from archsearch.diagnosis.fix import fix_recipe
-from archsearch.diagnosis.log_file import Logged
+from archsearch.diagnosis.log_file import Logged, read_training_log
+from archsearch.diagnosis.log_schedule import schedule_findings
 from archsearch.diagnosis.rules import RULES
 from archsearch.spec.models import Spec
 from archsearch.training.recipe import Recipe, learning_rate
+from archsearch.training.recipe_files import load_recipe
+from tests.conftest import ROOT
 from tests.strategies import Json, examples
 
 OPPOSITES = [
@@ -323,3 +326,33 @@ def test_other_schedules_are_not_taken_for_one_that_was_stepped_per_epoch() -> N
         for i, (before, each) in enumerate(pairwise(history), start=0)
     ]
     assert "stepped-per-epoch" not in codes(shifted, CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "lr", "found"),
+    [
+        ({"schedule": {"kind": "step", "milestones": [6]}}, [0.1] * 6 + [0.01] * 6, False),
+        ({"schedule": {"kind": "step", "milestones": [6]}}, [0.1] * 7 + [0.01] * 5, False),
+        ({"schedule": {"kind": "step", "milestones": [6]}}, [0.01] * 12, True),
+        ({"schedule": {"kind": "constant"}}, [0.1] * 12, False),
+        ({"schedule": {"kind": "constant"}}, [0.05] * 12, True),
+        ({"schedule": {"kind": "triangular"}}, [0.3] * 12, True),
+        ({"schedule": {"kind": "plateau"}}, [0.01] * 12, False),
+    ],
+)
+def test_a_log_of_another_recipe_is_its_own_finding(
+    recipe: Json, lr: list[float], found: bool
+) -> None:
+    history = epochs(UP, UP, lr)
+    assert ("unlike-recipe" in codes(history, {"lr": 0.1, "epochs": 12} | recipe)) == found
+
+
+def test_runs_of_archsearch_follow_their_recipes() -> None:
+    checked = 0
+    for path in (ROOT / "studies").glob("**/history.csv"):
+        if (recipe := path.with_name("recipe.json")).exists():
+            history = read_training_log(path)
+            found = schedule_findings(history, load_recipe(str(recipe)))
+            assert not list(found), path
+            checked += 1
+    assert checked > 5

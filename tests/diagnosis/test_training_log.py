@@ -50,6 +50,7 @@ LOGS = {
         log([0.3, 0.5, 0.1, 0.102, 0.098], [0.3, 0.5, 0.6, 0.7, 0.75]),
     ],
     "stepped-per-epoch": [log([0.32, 0.36, 0.39, 0.41], lr=[0.004, 0.004, 0.004001, 0.004002])],
+    "unlike-recipe": [log(RISING, lr=[0.02, 0.3, 0.3, 0.3, 0.2, 0.1, 0.05, 0.01, 0.0])],
     "guessing-at-high-lr": [
         log([0.1] * 6 + [0.2, 0.3, 0.4], lr=[0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
     ],
@@ -59,9 +60,10 @@ LOGS = {
     "never-decayed": [log(RISING, lr=[0.1] * 9)],
 }
 RECIPE = Recipe.model_validate(
-    {"lr": 0.1, "epochs": 4, "batch_size": 512, "schedule": {"kind": "one_cycle"}}
+    {"lr": 0.1, "epochs": 9, "batch_size": 512, "schedule": {"kind": "one_cycle"}}
 )
-SOUND = log(RISING, [a + 0.05 for a in RISING], lr=[0.1] * 8 + [0.001])
+DECAYING = [learning_rate(RECIPE, 98 * (i + 1) - 1, 98) for i in range(9)]
+SOUND = log(RISING, [a + 0.05 for a in RISING], lr=DECAYING)
 
 
 @pytest.mark.parametrize("code", LOGS)
