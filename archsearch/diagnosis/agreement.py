@@ -22,15 +22,19 @@ def agreeing(findings: Sequence[Finding]) -> tuple[list[Finding], frozenset[str]
     """Leave out each fix that opposes one before it, and each finding that has no fix left.
 
     Weak fixes come after all others, wherever they are. Also returned are the rules whose fix
-    would oppose what is left: nothing may carry it out.
+    would oppose what is left, but for weak ones: nothing may carry it out.
     """
     kept: set[tuple[int, Remedy]] = set()
-    settled: set[str] = set()
-    for weak in (False, True):
-        for i, remedy in _remedies(findings):
-            if remedy.weak == weak and _opposite(remedy.push) not in settled:
-                kept.add((i, remedy))
-                settled |= {remedy.push} - {""}
+    firm: set[str] = set()
+    for i, remedy in _remedies(findings):
+        if not remedy.weak and _opposite(remedy.push) not in firm:
+            kept.add((i, remedy))
+            firm |= {remedy.push}
+    settled = set(firm)
+    for i, remedy in _remedies(findings):
+        if remedy.weak and _opposite(remedy.push) not in settled:
+            kept.add((i, remedy))
+            settled |= {remedy.push}
     left = []
     for i, finding in enumerate(findings):
         remedies = [each for each in finding.remedies if (i, each) in kept]
@@ -38,7 +42,7 @@ def agreeing(findings: Sequence[Finding]) -> tuple[list[Finding], frozenset[str]
             left.append(with_remedies(*finding[:3], *remedies, edit=finding.edit))
         elif not finding.remedies and (i, _only(finding)) in kept:
             left.append(finding)
-    overruled = {code for code, push in PUSHES.items() if _opposite(push) in settled}
+    overruled = {code for code, push in PUSHES.items() if _opposite(push) in firm}
     gone = {finding.code for finding in findings} - {finding.code for finding in left}
     return left, frozenset(overruled | gone)
 
@@ -54,5 +58,5 @@ def _only(finding: Finding) -> Remedy:
 
 
 def _opposite(push: str) -> str:
-    """Return "lr-" for "lr+", and what nothing pushes for ""."""
+    """Return "lr-" for "lr+", and for "" what no fix pushes."""
     return push[:-1] + {"+": "-", "-": "+"}.get(push[-1:], "none")

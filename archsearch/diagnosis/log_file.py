@@ -182,12 +182,19 @@ def _json_rows(path: Path) -> list[Row]:
 
 
 def _json_row(row: Mapping[str, Any]) -> Row:
-    figures = (int, float, str)
-    return {
-        name: str(value).strip()
-        for name, value in row.items()
-        if isinstance(value, figures) and not isinstance(value, bool)
-    }
+    return {name: _json_cell(value).strip() for name, value in row.items()}
+
+
+def _json_cell(value: object) -> str:
+    """Return a value as a CSV would hold it; "" for what is no figure."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return ""
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return "a huge integer"  # which Python may refuse to write out
+    return str(value)
+
+
+_HUGE = 10**18
 
 
 def _epochs(rows: Sequence[Row], problems: list[Problem]) -> list[tuple[int, list[int]]]:

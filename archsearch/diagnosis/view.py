@@ -54,7 +54,7 @@ def _rule_lines(code: str, found: list[Finding], offer: Offer) -> Iterator[Line]
         for message in offer.left if offer.limit_edits else ():
             yield Line(f"{_INDENT}still over a limit after these edits: {message}")
     for message in offer.breaks.get(code, ()):
-        yield Line(f"{_INDENT}this fix alone breaks a limit: {message}")
+        yield Line(f"{_INDENT}this fix alone leaves a limit violated: {message}")
 
 
 def diagnosis_data(

@@ -29,8 +29,8 @@ _KEPT = 12
 """Settings that are gone on from, of each number of edits."""
 _MOST_LAYERS = 500_000
 """Looked at in all, which takes half a minute."""
-_LITTLE = 0.1
-"""Of size and reach, about a tenth: so much more may change to clear a limit by a margin."""
+_LITTLE = 1.1
+"""Times as many parameters and MACs are not too many to clear a limit by a margin."""
 _OTHER_KINDS = frozenset({"op", "residual", "head"})
 """Edits that make another kind of layer."""
 
@@ -61,21 +61,20 @@ def mend(
     left = _MOST_LAYERS // sum(1 for _ in resolve(space.base).nodes())
     of_one = sum(len(knob.choices) - 1 for knob in knobs_of(space.base).values())
     for _ in range(space.max_edits):
-        if not best.distance and not (best.on_limit and (best.edits or clear)):
+        if not best.distance:
             break
         # Half of what is left, so that later edits have their turn; at least all of one setting.
         tried = list(islice(search.one_more(kept), min(left, max(of_one, left // 2))))
         left -= len(tried)
         kept = sorted(filter(None, tried), key=_order)[:_KEPT]
-        within = (at for at in kept if not at.distance)
-        if not best.distance:
-            cleared = (at for at in within if _clears(at, best) and sound(search.spec_of(at)))
-            best = next(cleared, best)
-            break
         best = min([best, *kept], key=_order)
+        within = (at for at in kept if not at.distance)
         best = next((at for at in within if sound(search.spec_of(at))), best)
     if best.distance:
         raise HopelessSpaceError(_hopeless(space, search, best, cut_short=not left))
+    if best.on_limit and (best.edits or clear) and len(best.edits) < space.max_edits:
+        beyond = (at for at in search.one_more([best]) if at and _clears(at, best))
+        best = next((at for at in sorted(beyond, key=_order) if sound(search.spec_of(at))), best)
     return minimal_edits(space, dict(best.edits))
 
 
@@ -104,7 +103,9 @@ def _order(at: _At) -> tuple[float, int, bool, float, str]:
 
 def _clears(at: _At, best: _At) -> bool:
     """Whether a setting is off the limit that the best one is on, for little more."""
-    return not at.on_limit and at.kinds <= best.kinds and at.change <= best.change + _LITTLE
+    costs = zip(at.totals[:2], best.totals[:2], strict=True)  # parameters and MACs
+    cheap = all(more <= _LITTLE * before for more, before in costs)
+    return cheap and not at.distance and not at.on_limit and at.kinds <= best.kinds
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,10 +177,17 @@ def test_a_mended_seed_is_what_fix_writes_and_was_trained_to_what_is_told(
 ) -> None:
     folder, original = STUDIES / f"{seed}-mended", STUDIES / "seeds" / seed
     spec = from_json(Spec, (folder / "spec.json").read_text(), "")
-    mended = fix_network(
-        from_json(Spec, (original / "spec.json").read_text(), ""), Constraints()
-    ).result
-    assert analyze(mended).spec_hash == analyze(spec).spec_hash
+    fixed = fix_network(from_json(Spec, (original / "spec.json").read_text(), ""), Constraints())
+    told = " ".join((folder / "README.md").read_text().split())
+    if seed == "era-s9":
+        # Trained before `--fix` kept a strided dilated convolution: the limits took other edits.
+        assert fixed.result.blocks[1].layers[0].dilation == 3  # type: ignore[union-attr]
+        edits = [each for each in fixed.edits if each.code not in ("skipped-cells", "over-limit")]
+        assert len(edits) == 4
+    else:
+        assert analyze(fixed.result).spec_hash == analyze(spec).spec_hash
+        edits = list(fixed.edits)
+    assert all(f"{each.code}: {each.told}" in told for each in edits)
     recipe = load_recipe(str(original / "recipe.json")).model_copy(update={"epochs": epochs})
     assert fix_recipe(recipe).result == load_recipe(str(folder / "recipe.json"))
     result = json.loads((folder / run / "result.json").read_text())

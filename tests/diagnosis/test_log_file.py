@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from archsearch.diagnosis.log_file import Logged, read_training_log
-from archsearch.errors import InputError
+from archsearch.diagnosis.log_file import NAMES, Logged, read_training_log
+from archsearch.diagnosis.training_log import history_findings
+from archsearch.errors import ArchsearchError, InputError
+from archsearch.training.recipe import Recipe
 from tests.conftest import Cli
 
 EPOCHS = 5
@@ -209,3 +213,28 @@ def test_many_and_long_columns_are_bounded(tmp_path: Path) -> None:
         read_training_log(written(tmp_path / "log.csv", [row]))
     assert "and 280 more" in str(caught.value)
     assert len(str(caught.value)) < 2_000
+
+
+CELLS = st.one_of(
+    st.sampled_from(["", "nan", "-inf", "1e999", "0.5", "50%", "-1", "1_0", "0", "9" * 400]),
+    st.floats().map(str),
+    st.text(max_size=4),
+)
+COLUMNS = st.sampled_from(sorted({names[0] for names in NAMES.values()} | {"lr-SGD", "loss", ""}))
+
+
+@pytest.mark.property
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(COLUMNS, CELLS, max_size=6), max_size=5), st.booleans())
+def test_any_log_is_read_or_refused(tmp_path: Path, rows: Rows, as_json: bool) -> None:
+    path = tmp_path / ("log.json" if as_json else "log.csv")
+    if as_json:
+        path.write_text(json.dumps(rows))
+    else:
+        written(path, rows)
+    try:
+        history = read_training_log(path)
+    except ArchsearchError:
+        return
+    for finding in history_findings(history, 10, Recipe()):
+        assert len(finding.evidence) < 1_000

@@ -154,7 +154,7 @@ def advice(accounting: Accounting) -> list[str]:
         counted = share.count is not None
         none = "no setting" if counted else f"none of {accounting.samples:,} drawn"
         if figure not in accounting.quantiles:
-            told.append(f"{none} keeps {name}; relax it, or search another space")
+            told.append(f"{none} keeps {name}; relax it, or search near a spec that does (--from)")
         else:
             least, most = accounting.quantiles[figure][0], accounting.quantiles[figure][-1]
             told.append(
