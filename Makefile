@@ -58,4 +58,4 @@ format: setup ## rewrite what style can
 
 .PHONY: golden
 golden: setup ## rewrite golden tables; review the diff
-	$(BIN)/pytest tests/cli/test_validate.py tests/convert/test_to_pytorch.py tests/convert/test_diagram.py --overwrite
+	$(BIN)/pytest tests/cli/test_validate.py tests/convert/test_to_pytorch.py tests/convert/test_diagram.py tests/test_widths.py --overwrite

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archsearch.cli.options import FormatOption
+from archsearch.cli.verdicts import limits_of
 from archsearch.common.console import show, tell
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ def diagnose(
         str | None,
         typer.Option(metavar="FILE", help="Limits as JSON; the coursework's unless given."),
     ] = None,
+    max_params: Annotated[
+        int | None, typer.Option(min=0, help="Parameter limit, inclusive; instead of the file's.")
+    ] = None,
+    min_rf: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Least receptive field before global pooling; instead of the file's."
+        ),
+    ] = None,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -54,7 +64,6 @@ def diagnose(
 
     Exit status: 0 no error was found, 1 one was or a limit could not be mended, 2 bad input.
     """
-    from archsearch.analysis.constraints import load_constraints
     from archsearch.diagnosis import diagnose as find
     from archsearch.diagnosis.fix import offer_of
     from archsearch.diagnosis.view import diagnosis_data, diagnosis_page
@@ -62,7 +71,7 @@ def diagnose(
 
     if epochs is not None and (fix is None or recipe is None):
         raise ArchsearchError("--epochs is of the mended recipe: it needs --fix and --recipe")
-    limits = load_constraints(constraints)
+    limits = limits_of(constraints, max_params, min_rf)
     diagnosis = find(spec, recipe, history, constraints=limits)
     mended = _mended(diagnosis, limits, epochs) if fix else None
     offer = offer_of(diagnosis, limits)

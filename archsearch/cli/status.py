@@ -11,7 +11,8 @@ def status(folder: FolderArgument, storage: StorageOption = None) -> None:
     Changes nothing.
     Exit status: 0, or 2 where this is no study folder.
     """
-    from archsearch.common.console import say, show
+    from archsearch.common.console import show
+    from archsearch.common.page import Line
     from archsearch.monitor.status import status as read
     from archsearch.search.improvement import gain_page
     from archsearch.search.storage.url import database_url
@@ -19,7 +20,5 @@ def status(folder: FolderArgument, storage: StorageOption = None) -> None:
 
     found = read(StudyFolder(folder), database_url(storage))
     told = f"{found.holder} is at work" if found.holder else "nobody is at work"
-    say(f"study {found.config.name} in {folder}: {told}")
-    show(found.state.page())
-    if found.gain:
-        show(gain_page(found.gain))
+    head = Line(f"study {found.config.name} in {folder}: {told}")
+    show([head, *found.state.page(), *(gain_page(found.gain) if found.gain else [])])

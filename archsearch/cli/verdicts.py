@@ -31,7 +31,7 @@ def validate_specs(
     Raises:
         ArchsearchError: the limits cannot be read, or options do not go together.
     """
-    limits = _limits(constraints, max_params, min_rf)
+    limits = limits_of(constraints, max_params, min_rf)
     if output == "ndjson":
         return _lines(specs, limits, brief=brief, jobs=jobs)
     if explain and output != "table":
@@ -86,7 +86,12 @@ def _lines(paths: list[str], limits: Constraints, *, brief: bool, jobs: int) -> 
     return status
 
 
-def _limits(path: str | None, max_params: int | None, min_rf: int | None) -> Constraints:
+def limits_of(path: str | None, max_params: int | None, min_rf: int | None) -> Constraints:
+    """Return the limits of a file, or the coursework's, with those that the options change.
+
+    Raises:
+        ArchsearchError: the file cannot be read or is no set of limits.
+    """
     from archsearch.analysis.constraints import load_constraints
 
     limits = load_constraints(path)

@@ -34,7 +34,8 @@ _TITLES = {
     "macs": "MACs",
     "receptive_field": "receptive field",
     "receptive_field_with_gap": "  with global pooling",
-    "epochs": "epochs",
+    "epochs": "search epochs",
+    "final_epochs": "test epochs",
     "train_seconds": "seconds",
     "seconds_to_target": "seconds to target",
 }
@@ -275,14 +276,14 @@ def comparison_page(found: Comparison) -> Page:
     ]
     if found.first["spec_hash"] == found.second["spec_hash"]:
         page += [Line(""), Line("the same network")]
-    for changes in (found.layers, found.settings):
+    for changes, label in ((found.layers, _layer_label), (found.settings, _setting_label)):
         if changes:
-            width = max(len(change.where) for change in changes)
-            page += [Line(""), *(Line(f"{c.where:<{width}}  {_told(c)}") for c in changes)]
+            width = max(len(label(change)) for change in changes)
+            page += [Line(""), *(Line(f"{label(c):<{width}}  {_told(c)}") for c in changes)]
     rows = [
         _cells(figure) for figure in found.outcome if (figure.first, figure.second) != (None, None)
     ]
-    page += [Line(""), Grid(rows, frozenset({0, 4}), ("", "A", "B", "B - A", ""))]
+    page += [Line(""), _outcome_grid(rows)]
     if any(figure.errors for figure in found.outcome):
         told = (
             "± is one standard error, from the number of images scored; within "
@@ -292,11 +293,26 @@ def comparison_page(found: Comparison) -> Page:
     return page
 
 
+def _outcome_grid(rows: list[list[str]]) -> Grid:
+    return Grid(
+        rows, frozenset({0, 4}), ("", "A", "B", "B - A", ""), wrapped=frozenset({0, 1, 2, 4})
+    )
+
+
 def _name(row: Row) -> str:
     return one_line(
         f"{row[STUDY]}: rank {row['rank']}, trial {row['trial']}, "
         f"{str(row['spec_hash'])[:12]}, {row['status']}"
     )
+
+
+def _layer_label(change: Change) -> str:
+    """Return the place of a layer in A, or of one that only B has in B: the numbers may differ."""
+    return change.where if change.first else f"{change.where} of B"
+
+
+def _setting_label(change: Change) -> str:
+    return change.where
 
 
 def _told(change: Change) -> str:

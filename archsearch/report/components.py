@@ -34,8 +34,8 @@ class Column(NamedTuple):
     kind: Literal["number", "name", "notes"] = "number"
 
 
-def figure(chart: Chart, made: str) -> Html:
-    """A chart with its title, its main reading, and how its figures were made."""
+def figure(chart: Chart) -> Html:
+    """Return a chart with its title and its main reading; the page's head says how it was made."""
     return element(
         "figure",
         element("h3", chart.title, id=f"{chart.name}-title"),
@@ -47,11 +47,7 @@ def figure(chart: Chart, made: str) -> Html:
             aria_labelledby=f"{chart.name}-title",
             aria_describedby=f"{chart.name}-reading",
         ),
-        element(
-            "figcaption",
-            element("p", chart.reading, id=f"{chart.name}-reading"),
-            element("p", made, class_="made"),
-        ),
+        element("figcaption", element("p", chart.reading, id=f"{chart.name}-reading")),
         class_="card",
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.analysis.constraints import Constraints, active_rules
 from archsearch.common.csv_records import MAX_TEXT, read_rows
 from archsearch.common.guarded_files import SPEC_HASH, inside
 from archsearch.common.parse import M, from_json, read_text
@@ -83,7 +84,7 @@ class Facts:
         curves: epochs of the search that the hold-out scored, by spec_hash; of the trials whose
             history is there.
         finalists: those that were tested; before any was, the best so far.
-        public: what others have published, where it is of the same images.
+        public: what others have published for the same images and limits.
     """
 
     folder: Path
@@ -136,7 +137,7 @@ def read_facts(path: Path) -> Facts:
         ),
         curves={spec_hash: curve for spec_hash, curve in curves.items() if curve},
         finalists=tuple(_finalist(row, folder.trial(row.spec_hash)) for row in leading),
-        public=public_solutions() if study.dataset == "cifar10" else (),
+        public=public_solutions() if _is_coursework(study) else (),
     )
 
 
@@ -171,6 +172,13 @@ def _showable(row: Entry) -> Entry:
         if dtype == "string"
     }
     return replace(row, **texts)
+
+
+def _is_coursework(study: Study) -> bool:
+    """Whether a study has the data set and limits of the coursework; it may have more limits."""
+    return study.dataset == "cifar10" and all(
+        getattr(study.constraints, rule) == limit for rule, limit, _ in active_rules(Constraints())
+    )
 
 
 def public_solutions() -> tuple[PublicSolution, ...]:

@@ -11,7 +11,7 @@ from archsearch.leaderboard.entry import Entry
 from archsearch.report import charts
 from archsearch.report.charts import Chart, Figure, axis, layout, limit_line, percent, plain
 from archsearch.report.facts import Facts, Finalist
-from archsearch.report.phrases import and_list, mark, plural, share
+from archsearch.report.phrases import and_list, mark, plural, share, shares_between
 from archsearch.study.objective import pareto_front
 from archsearch.training.datasets import DATASETS
 from archsearch.training.records import Epoch
@@ -79,12 +79,12 @@ def _front_reading(front: Sequence[Entry], cost: Cost) -> str:
         return "No network was trained to its end yet."
     least, most = front[0], front[-1]
     what = "parameters" if cost == "params" else "MACs"
-    count = f"{plural(len(front), 'network')} of the search {'is' if len(front) == 1 else 'are'}"
-    return (
-        f"{count} beaten by no other in hold-out accuracy and {what} at once: from "
-        f"{share(least.val_acc)} with {getattr(least, cost):,} {what} to {share(most.val_acc)} "
-        f"with {getattr(most, cost):,}."
-    )
+    one = len(front) == 1
+    count = f"{plural(len(front), 'network')} of the search {'is' if one else 'are'}"
+    ends = f"{share(least.val_acc)} with {getattr(least, cost):,} {what}"
+    if not one:
+        ends = f"from {ends} to {share(most.val_acc)} with {getattr(most, cost):,}"
+    return f"{count} beaten by no other in hold-out accuracy and {what} at once: {ends}."
 
 
 def _points(rows: Sequence[Entry], cost: Cost, per: float, accuracy: str) -> Figure:
@@ -169,7 +169,7 @@ def search_curves(facts: Facts) -> Chart | None:
     drawn = layout(x, axis("hold-out accuracy", ticksuffix="%"))
     firsts = sorted(c[0].val_acc for c in facts.curves.values() if c[0].val_acc is not None)
     reading = (
-        f"After one epoch the networks reach from {share(firsts[0])} to {share(firsts[-1])}; "
+        f"After one epoch the networks reach {shares_between(firsts[0], firsts[-1])}; "
         f"{plural(len(facts.of('pruned')), 'network')} stopped early, having fallen behind."
     )
     figure = {"data": [trace for trace in traces if trace["x"]], "layout": drawn}

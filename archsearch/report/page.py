@@ -37,10 +37,9 @@ _TITLES = {
 def html(facts: Facts) -> str:
     """The page."""
     parts = _parts(facts)
-    made = made_on(facts.rows)
     bodies = {
         "summary": _summary(facts),
-        **{name: _drawn(found, made) for name, found in parts.items()},
+        **{name: _drawn(found) for name, found in parts.items()},
         "leaderboard": leaderboard(facts),
         "finalists": _finalists(facts),
     }
@@ -80,8 +79,8 @@ def _parts(facts: Facts) -> Mapping[str, Sequence[Chart | Html]]:
     }
 
 
-def _drawn(parts: Iterable[Chart | Html], made: str) -> Html:
-    told = (figure(part, made) if isinstance(part, Chart) else part for part in parts)
+def _drawn(parts: Iterable[Chart | Html]) -> Html:
+    told = (figure(part) if isinstance(part, Chart) else part for part in parts)
     return element("div", *told, class_="charts")
 
 

@@ -13,6 +13,16 @@ def share(value: float | None) -> str:
     return "none" if value is None else f"{value:.2%}"
 
 
+def shares_between(low: float | None, high: float | None) -> str:
+    """Return two shares as a range, or one where both read the same.
+
+    >>> shares_between(0.5, 0.75), shares_between(1.0, 1.0)
+    ('from 50.00% to 75.00%', '100.00%')
+    """
+    first, last = share(low), share(high)
+    return first if first == last else f"from {first} to {last}"
+
+
 def plural(count: int, word: str) -> str:
     """A count and what is counted.
 

@@ -213,3 +213,20 @@ def test_what_warns_of_a_cost_has_measured_it_in_every_seed() -> None:
             assert rule.measured, f"{code} warns of a cost that nobody measured"
             found = differences(rule.measured)
             assert all(each < 0 for each in found), code
+
+
+def test_limits_on_the_command_line_replace_those_of_the_file(cli: Cli, tmp_path: Path) -> None:
+    def broken(*options: str) -> list[str]:
+        found = json.loads(cli("diagnose", ERA / "spec.json", "--format", "json", *options).out)[
+            "findings"
+        ]
+        return [each["evidence"] for each in found if each["code"] == "over-limit"]
+
+    assert len(broken()) == 1
+    assert broken("--max-params", "214651") == []
+    parameters, field = broken("--max-params", "214650", "--min-rf", "78")
+    assert "1 over the limit of 214,650" in parameters
+    assert "1 short of 78" in field
+    limits = tmp_path / "limits.json"
+    limits.write_text('{"max_params": 1000, "max_macs": 1}')
+    assert len(broken("--constraints", str(limits), "--max-params", "300000")) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,22 @@ def test_settings_are_compared_where_the_leaderboard_has_them(cli: Cli, tmp_path
     assert len(found["problems"]) == 1
     out = cli("leaderboard", study, "--diff", "1", "2").out
     assert "a.width  24 -> 32\nb.x      only A: 1\nc.y      only B: 2\n" in out
+
+
+def test_a_layer_that_only_the_second_has_is_not_confused_with_one_of_the_first(
+    cli: Cli,
+) -> None:
+    out = cli("leaderboard", OURS, "--diff", "1", "3").out
+    places = [
+        line.partition("  ")[0] for line in out.splitlines() if "only" in line or "->" in line
+    ]
+    assert len(places) == len(set(places))
+    # Of the second network's conv4, the first two layers are new; the first's own follow them.
+    assert re.search(r"^conv4.0 of B +only B: conv out_channels 96", out, re.M)
+    assert re.search(r"^conv4.0 +depthwise_separable out_channels 112", out, re.M)
+
+
+def test_the_epochs_of_both_accuracies_are_compared(cli: Cli) -> None:
+    out = cli("leaderboard", OURS, "--diff", "1", "2").out
+    assert re.search(r"^search epochs +3 +3 ", out, re.M)
+    assert re.search(r"^test epochs +30 +30 ", out, re.M)

@@ -395,3 +395,16 @@ def test_any_condition_is_understood_or_told(text: str) -> None:
     except ArchsearchError:
         return
     assert len(found) <= len(by_hand(OLD))
+
+
+def test_the_table_says_after_how_many_epochs_the_test_was(cli: Cli, tmp_path: Path) -> None:
+    told = "hold-out %, epochs, seconds: from the search; test %: finalists, retrained"
+    out = cli("leaderboard", OURS).out
+    assert f"{told} for 30 epochs" in out
+    assert by_hand(OURS)[0]["epochs"] == "3"
+    assert told not in cli("leaderboard", OURS, "--columns", "rank,test_acc").out
+    untested = cli("leaderboard", OURS, "--where", "status=pruned").out
+    assert told not in untested
+    header = "rank,trial,spec_hash,status,val_acc,test_acc,params,epochs"  # of an older version
+    old = study(tmp_path / "s", "1,0,aaaa,trained,0.5,0.6,100,3", header=header)
+    assert f"{told}\n" in cli("leaderboard", old).out

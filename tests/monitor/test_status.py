@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from archsearch.common import folder_lock
 from archsearch.common.page import plain
-from archsearch.monitor.live_view import SearchState, sparkline
+from archsearch.monitor.live_view import ProgressView, SearchState, sparkline
 from archsearch.monitor.status import status
 from archsearch.search.events import Event, Started
 from archsearch.study.folder import StudyFolder
@@ -128,3 +131,64 @@ def test_the_best_so_far_are_those_of_the_objective(tmp_path: Path) -> None:
     assert [entry.params for entry in best] == sorted(entry.params for entry in best)
     scores = [entry.val_acc or 0 for entry in best]
     assert scores != sorted(scores, reverse=True)
+
+
+def test_what_happens_before_the_first_epoch_is_shown(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with pytest.raises(Killed):  # one epoch is told
+        go(tmp_path, 6, Pretend(dies_at=2), events=events)
+    told, pulses = [], []
+    state = folded([], 6)
+    state.doing = "loading torch and shapes"
+    for event in events:
+        told.append(drawn(state))
+        pulses.append(state.pulse())
+        state.apply(event)
+    assert "loading torch and shapes" in told[0]
+    assert "counting the search space" in pulses
+    assert "proposing the first network" in pulses
+    state.epoch_share = {"trial-0": 0.25}.__getitem__
+    epochs = demo().recipe.epochs
+    assert state.pulse().startswith(f"trial 0 epoch 2/{epochs} 25% done; about ")
+    assert re.search(rf"trial 0 .* 1/{epochs} +25%", drawn(state))
+
+
+def test_the_time_left_is_known_within_the_first_epoch(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with pytest.raises(Killed):
+        go(tmp_path, 6, Pretend(dies_at=1), events=events)
+    state = folded(events, 6)
+    assert state.seconds_left() is None
+    state.epoch_share = lambda _key: 0.5
+    state.in_flight["trial-0"].began -= 10.0  # half an epoch in ten seconds
+    left = state.seconds_left()
+    config = demo()
+    final = config.final_recipe.epochs * config.finalists * 10 / 9
+    assert left == pytest.approx(20 * (6 * config.recipe.epochs + final), rel=0.05)
+
+
+def test_a_resumed_search_says_what_is_done(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        go(tmp_path, 6, Pretend(dies_at=12))
+    events: list[Event] = []
+    go(tmp_path, 6, events=events)
+    state = folded([], 6)
+    lines = [line for event in events if (line := state.apply(event))]
+    (told,) = [line for line in lines if "are trained already" in line]
+    assert re.fullmatch(
+        r"\d of 6 trials are trained already; "
+        r"best so far: trial \d, \d\d\.\d\d% of the hold-out",
+        told,
+    )
+
+
+def test_off_a_terminal_a_quiet_search_says_now_and_then_what_it_does() -> None:
+    out = io.StringIO()
+    state = SearchState(wanted=2, final_runs=1, trial_epochs=3, final_epochs=3)
+    view = ProgressView(state, Console(file=out), quiet_s=0.0)
+    view.begin("loading torch and shapes")
+    view.pulse()
+    assert out.getvalue().count("loading torch and shapes") == 2
+    view.quiet_s = 1_000.0
+    view.pulse()
+    assert out.getvalue().count("loading") == 2

@@ -37,7 +37,7 @@ from archsearch.report.summary import LIMIT_PHRASES
 from archsearch.space.four_blocks import knob_choices
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.spec.models import Spec
-from archsearch.study.config import Study, study_toml
+from archsearch.study.config import Study, load_study, study_toml
 from archsearch.training.datasets import DATASETS
 from tests.conftest import ROOT, Cli
 
@@ -463,3 +463,54 @@ def test_json_in_a_script_neither_ends_it_nor_changes(value: Any) -> None:
     text = str(script_json(value))
     assert json.loads(text) == value
     assert not set(text) & set("<>&\u2028\u2029")
+
+
+@pytest.mark.parametrize(
+    ("limits", "quoted"),
+    [
+        ({}, True),
+        ({"max_macs": None}, True),  # a limit more or less that the coursework does not have
+        ({"max_params": 100_000}, False),
+        ({"min_receptive_field": None}, False),
+        ({"dilated": False}, False),
+    ],
+)
+def test_public_solutions_are_quoted_under_their_own_limits_alone(
+    limits: dict[str, Any], quoted: bool, study: Path
+) -> None:
+    config = load_study(str(study / "study.toml"))
+    changed = config.constraints.model_copy(update=limits)
+    (study / "study.toml").write_text(
+        study_toml(config.model_copy(update={"constraints": changed}))
+    )
+    text = Reader(html(read_facts(study))).text
+    assert ("public solutions" in text) == quoted
+
+
+def test_how_figures_were_made_is_said_once_in_the_head_and_not_below_each_chart(
+    facts: Facts,
+) -> None:
+    page = html(facts)
+    captions = re.findall(r"<figcaption>.*?</figcaption>", page, re.S)
+    assert len(captions) == 8
+    assert not any("AMD EPYC" in caption for caption in captions)
+    head = page.partition("<header>")[2].partition("</header>")[0]
+    assert "AMD EPYC, 1 threads; bf16; torch 2.15.0" in head
+
+
+def test_no_range_reaches_from_a_figure_to_itself(study: Path) -> None:
+    board = rows(study / "leaderboard.csv")
+    write_rows(
+        study / "leaderboard.csv",
+        [row | {"val_acc": "1.0"} for row in board if row["status"] == "trained"][:3],
+    )
+    for history in (study / "trials").glob("*/history.csv"):
+        lines = rows(history)
+        write_rows(history, [line | {"val_acc": "1.0"} for line in lines])
+    found = read_facts(study)
+    curves = search_curves(found)
+    assert curves
+    assert "After one epoch the networks reach 100.00%; " in curves.reading
+    reading = trade_off(found, "params").reading
+    assert re.search(r"at once: 100.00% with [\d,]+ parameters\.", reading)
+    assert "from" not in reading.partition("Grey")[0]

@@ -22,7 +22,7 @@ SIZES = {
     "confusion.png": (7.2, 7.0),
     "calibration.png": (6.4, 6.6),
     "curves.png": (7.2, 7.4),
-    "mistakes.png": (7.6, 9.8),
+    "mistakes.png": (7.6, 0.8 + 1.8 * 2),  # eight images in two rows of five
     "per_class.png": (6.4, 1.5 + 0.36 * len(CLASSES)),
 }
 ORANGE = (0xD5, 0x5E, 0x00)
@@ -122,3 +122,18 @@ def test_drawing_leaves_no_state_behind(tmp_path: Path, monkeypatch: pytest.Monk
     write_charts(tmp_path, subject())
     assert "matplotlib.pyplot" not in sys.modules
     assert mpl.rcParams.copy() == before
+
+
+@pytest.mark.parametrize(("mistakes", "rows"), [(0, 1), (1, 1), (5, 1), (6, 2), (25, 5), (40, 5)])
+def test_the_sheet_of_mistakes_is_as_tall_as_its_images_need(
+    mistakes: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, "mistakes.png")
+    write_charts(tmp_path, subject(mistakes))
+    pixels = drawn(tmp_path, "mistakes.png")
+    assert pixels.shape[0] == int((0.8 + 1.8 * rows) * DPI)
+    green = (pixels == np.array((0, 255, 0))).all(-1)  # the images
+    assert green.any() == bool(mistakes)
+    if mistakes:
+        down = np.flatnonzero(green.any(1))
+        assert down[-1] - down[0] > 0.55 * pixels.shape[0] * (1 if rows > 1 else 0.6)

@@ -14,7 +14,7 @@ import torch
 
 from archsearch.analysis.analyze import analyze
 from archsearch.errors import DeviceLostError, TrainingError
-from archsearch.executors.in_process import InProcessExecutor
+from archsearch.executors.in_process import InProcessExecutor, train_job
 from archsearch.executors.protocol import JobFailed
 from archsearch.spec.models import Spec
 from archsearch.training import trainer as trainer_module
@@ -139,3 +139,32 @@ def test_a_run_leaves_code_that_needs_torch_alone_and_scores_as_it_was_told(
     mean, std = statistics(trainer.fit.pixels)
     score = evaluate(model, trainer.dataset.test, mean, std, trainer.device)
     assert score.accuracy == test_acc
+
+
+def test_how_far_an_epoch_is_follows_from_its_steps(trainer: Trainer, job: Job) -> None:
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    list(trainer.train(job, test=False, warn=lambda _text: None, on_step=count))
+    assert steps == trainer.steps_per_epoch(job)
+
+
+def test_the_executor_here_knows_how_far_its_job_is(trainer: Trainer, job: Job) -> None:
+    shares: list[float] = []
+    executor = InProcessExecutor(trainer, lambda _text: None)
+    executor.submit(job)
+    executor.submit(replace(job, key="2", folder=job.folder / "2"))
+    normal = executor._count_step
+
+    def watched() -> None:
+        normal()
+        shares.append(executor.epoch_share("1"))
+        assert executor.epoch_share("2") == executor.epoch_share("none") == 0
+
+    executor._running["1"] = train_job(trainer, job, executor.warn, watched)
+    executor.next_report()
+    assert shares == pytest.approx([i / len(shares) for i in range(1, len(shares) + 1)])
+    assert executor.epoch_share("1") == 0

@@ -33,6 +33,7 @@ def accounting_page(name: str, accounting: Accounting) -> Page:
         ),
         Line(""),
         _limits(accounting),
+        *([] if accounting.exact else [Line(_sampled(accounting), "dim")]),
         Line(""),
         _distributions(accounting),
         Line(""),
@@ -42,7 +43,7 @@ def accounting_page(name: str, accounting: Accounting) -> Page:
 
 
 def _limits(accounting: Accounting) -> Grid:
-    how = "counted" if accounting.exact else f"from {accounting.samples:,} drawn, 95% interval"
+    how = "counted" if accounting.exact else "sampled"
     rows = [
         (
             name,
@@ -54,7 +55,12 @@ def _limits(accounting: Accounting) -> Grid:
     ]
     rows.append(("all limits", "", _percent(accounting.feasible), ""))
     titles = ("limit", "", f"keep it, {how}", "keep all others")
-    return Grid(rows, frozenset({0}), titles, bold=frozenset({len(rows) - 1}))
+    last = frozenset({len(rows) - 1})
+    return Grid(rows, frozenset({0}), titles, bold=last)
+
+
+def _sampled(accounting: Accounting) -> str:
+    return f"sampled: {accounting.samples:,} settings drawn; in parentheses 95% intervals"
 
 
 def _distributions(accounting: Accounting) -> Grid:
@@ -63,7 +69,9 @@ def _distributions(accounting: Accounting) -> Grid:
         (_TITLES[figure], *(f"{value:,}" for value in values))
         for figure, values in accounting.quantiles.items()
     ]
-    return Grid(rows, frozenset({0}), titles)
+    outer_first = (2, len(titles) - 2, 3, len(titles) - 3)
+    hint = "use a wider terminal or --format json"
+    return Grid(rows, frozenset({0}), titles, optional=outer_first, hint=hint)
 
 
 def _choices(accounting: Accounting) -> Grid:
@@ -72,7 +80,7 @@ def _choices(accounting: Accounting) -> Grid:
     for knob, group in groupby(accounting.choices, key=lambda choice: choice.knob):
         shares = [f"{choice.value}: {percent(choice.feasible.fraction)}" for choice in group]
         rows.append((knob, "   ".join(shares)))
-    return Grid(rows, frozenset({0, 1}), ("knob", title))
+    return Grid(rows, frozenset({0, 1}), ("knob", title), wrapped=frozenset({1}))
 
 
 def _percent(share: Proportion) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -194,16 +195,18 @@ def _curves(subject: Subject) -> Figure:
 
 def _mistakes(subject: Subject) -> Figure:
     shown = subject.evaluation.mistakes[: GRID_SIDE**2]
-    figure = _sheet(7.6, 9.8)
+    rows = max(1, math.ceil(len(shown) / GRID_SIDE))
+    height = 0.8 + 1.8 * rows
+    figure = _sheet(7.6, height)
     heading = f"The {len(shown)} most confident mistakes ({subject.split})\n"
     figure.suptitle(
         heading if shown else f"No mistakes at all ({subject.split})\n",
         x=0.01, ha="left", fontsize=11, weight="bold",
     )  # fmt: skip
-    figure.text(
-        0.01, 0.962, "orange: what it was taken for, and how surely; below: what it is", fontsize=9
-    )
-    all_axes = figure.subplots(GRID_SIDE, GRID_SIDE, squeeze=False).ravel()
+    if shown:
+        told = "orange: what it was taken for, and how surely; below: what it is"
+        figure.text(0.01, 1 - 0.372 / height, told, fontsize=9)
+    all_axes = figure.subplots(rows, GRID_SIDE, squeeze=False).ravel()
     for axes in all_axes:
         axes.set_axis_off()
     for axes, mistake in zip(all_axes, shown, strict=False):

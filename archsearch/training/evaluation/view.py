@@ -147,7 +147,7 @@ def _headline(report: Report) -> Grid:
             f"mean confidence {e.mean_confidence:.2%}: {sure}",
         ),
     ]
-    return Grid(rows, left=frozenset({0, 2}), bold=frozenset({0}))
+    return Grid(rows, left=frozenset({0, 2}), bold=frozenset({0}), wrapped=frozenset({2}))
 
 
 _CLASS_TITLES = ("class", "images", "right %", "95% interval", "most often taken for")
@@ -166,7 +166,8 @@ def _class_grid(report: Report) -> Grid:
                 f"{report.classes[taken.predicted]} ({taken.images:,})" if taken else "",
             )
         )
-    return Grid(rows, left=frozenset({0, 4}), titles=_CLASS_TITLES)
+    names = frozenset({0, 4})
+    return Grid(rows, left=names, titles=_CLASS_TITLES, wrapped=names)
 
 
 def record(report: Report) -> records.EvaluationRecord:
