@@ -416,7 +416,9 @@ def test_a_dry_run_tells_the_mend_and_trains_nothing(cli: Cli, home: Path) -> No
     assert "small is outside the limits; the first trial is within: conv" in result.err
     assert "[space.base]" in result.out
     assert "max_params" in result.out
-    assert "time: about" in result.out
+    answer, space, study = map(result.out.index, ("time: about", "settings of", 'name = "small'))
+    assert answer < space < study
+    assert result.out.startswith("small-near: 50 trials of ")
     assert not (home / "studies").exists()
 
 

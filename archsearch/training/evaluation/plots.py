@@ -198,9 +198,10 @@ def _mistakes(subject: Subject) -> Figure:
     rows = max(1, math.ceil(len(shown) / GRID_SIDE))
     height = 0.8 + 1.8 * rows
     figure = _sheet(7.6, height)
-    heading = f"The {len(shown)} most confident mistakes ({subject.split})\n"
+    several = f"The {len(shown)} most confident mistakes"
+    heading = {0: "No mistakes at all", 1: "The most confident mistake"}.get(len(shown), several)
     figure.suptitle(
-        heading if shown else f"No mistakes at all ({subject.split})\n",
+        f"{heading} ({subject.split})\n",
         x=0.01, ha="left", fontsize=11, weight="bold",
     )  # fmt: skip
     if shown:

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,29 @@ def test_a_dropped_job_makes_room_for_the_next(job: Callable[[str], Job]) -> Non
         reports = list(told(executor, {"two"}))
         assert {report.key for report in reports} == {"two"}
         assert len(reports) == EPOCHS + 1
+
+
+def test_how_far_an_epoch_is_can_be_asked_while_it_is_trained(job: Callable[[str], Job]) -> None:
+    shares: list[float] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.wait(0.001):
+            shares.append(executor.epoch_share("one"))
+
+    with WorkerPool(SHAPES, 1, warn=pytest.fail) as executor:
+        executor.submit(job("one"))
+        asking = threading.Thread(target=ask)
+        asking.start()
+        list(told(executor, {"one"}))
+        over.set()
+        asking.join()
+        assert executor.epoch_share("one") == executor.epoch_share("two") == 0
+    assert shares[0] == 0
+    assert max(shares) <= 1
+    assert any(0.3 < share < 0.7 for share in shares)
+    falls = sum(after < before for before, after in pairwise(shares))
+    assert 1 <= falls <= EPOCHS  # as epochs end
 
 
 def test_what_no_worker_can_do_is_told_at_once(tmp_path: Path) -> None:
