@@ -9,6 +9,7 @@ ArchsearchError           one message; the command line prints it and exits with
 ├── DeviceLostError       the device failed, and nothing more will run on it in this process
 ├── StudyError            a study folder cannot be used as asked
 └── HopelessSpaceError    the search space holds (almost) nothing within the limits
+    └── ExhaustedSpaceError   no network of the space within the limits is left
 """
 
 from __future__ import annotations
@@ -182,3 +183,18 @@ class StudyError(ArchsearchError):
 
 class HopelessSpaceError(ArchsearchError):
     """Sampling found (almost) no spec within the limits."""
+
+
+class ExhaustedSpaceError(HopelessSpaceError):
+    """Report that no network of the space within the limits is left.
+
+    Attributes:
+        networks: how many there are.
+    """
+
+    def __init__(self, networks: int) -> None:
+        self.networks = networks
+        super().__init__(f"all {networks:,} networks of the space are trained")
+
+    def __reduce__(self) -> tuple[type[ExhaustedSpaceError], tuple[int]]:
+        return ExhaustedSpaceError, (self.networks,)

@@ -249,10 +249,15 @@ def _dry_run(config: Study, trials: int, place: WorkerConfig, workers: int | Non
     """Print how long the search will take, then the space, then the study."""
     from archsearch.common.console import show
     from archsearch.errors import one_line
+    from archsearch.space.counting.every_network import every_network
     from archsearch.space.counting.near import account_any
     from archsearch.space.counting.view import accounting_page
     from archsearch.study.config import study_toml
 
+    every = every_network(config.space, config.constraints)
+    if every and len(every) < trials:
+        trials = len(every)
+        sys.stdout.write(f"the space has only {trials} networks within the limits\n")
     finals = min(config.finalists, trials) * config.final_seeds
     sys.stdout.write(
         f"{config.name}: {trials} trials of {config.recipe.epochs} epochs on {config.dataset}, "

@@ -21,4 +21,6 @@ def status(folder: FolderArgument, storage: StorageOption = None) -> None:
     found = read(StudyFolder(folder), database_url(storage))
     told = f"{found.holder} is at work" if found.holder else "nobody is at work"
     head = Line(f"study {found.config.name} in {folder}: {told}")
-    show([head, *found.state.page(), *(gain_page(found.gain) if found.gain else [])])
+    stopped = [Line("stopped; run the same `archsearch search` command to resume")]
+    gain = gain_page(found.gain) if found.gain else []
+    show([head, *found.state.page(), *(stopped if found.state.stopped else []), *gain])

@@ -28,6 +28,7 @@ def _text(value: object) -> object:
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Amount = Annotated[int, Field(ge=0, le=10**15)]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(_text)]
 SpecHash = Annotated[str, Field(pattern=f"^{SPEC_HASH.pattern}$")]
 

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from archsearch.errors import ArchsearchError, one_line
+from archsearch.search.storage.load import load_trials, open_rdb
 from archsearch.search.storage.open import storage_errors
 from archsearch.study.folder import StudyFolder
 
@@ -43,6 +44,7 @@ def open_dashboard(
     with storage_errors(folder, storage or folder.storage):
         database = read_only(folder, storage)
         study_id = database.get_study_id_from_name(name)
+        load_trials(database, study_id)  # it shows a traceback for what it cannot read
         app = guarded(wsgi(database), _LOOPBACK_NAMES if host == LOOPBACK else None)
     try:
         server = make_server(host, port, app, _Server, _Quiet)
@@ -95,7 +97,7 @@ def read_only(folder: StudyFolder, storage: str | None) -> RDBStorage:
     if kind == "sqlite" and url.database:
         return _sqlite(Path(url.database))
     options = {"execution_options": {"postgresql_readonly": True}} if kind == "postgresql" else {}
-    return RDBStorage(storage, options, skip_table_creation=True)
+    return open_rdb(storage, options, create=False)
 
 
 def _sqlite(path: Path) -> RDBStorage:
@@ -105,7 +107,7 @@ def _sqlite(path: Path) -> RDBStorage:
         return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
     options = {"creator": connect, "poolclass": NullPool}
-    return RDBStorage("sqlite://", options, skip_table_creation=True)
+    return open_rdb("sqlite://", options, create=False)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

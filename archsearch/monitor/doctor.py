@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,10 +18,27 @@ from archsearch.common import atomic_files, csv_files, folder_lock
 from archsearch.common.guarded_files import holds
 from archsearch.common.parse import from_json, from_toml, read_text
 from archsearch.errors import ArchsearchError, CheckpointError, StudyError
-from archsearch.leaderboard.entry import REJECTION_COLUMNS, leaderboard_text, write_leaderboard
+from archsearch.leaderboard.entry import (
+    REJECTION_COLUMNS,
+    Entry,
+    free_name,
+    keep_if_longer,
+    leaderboard_text,
+    write_leaderboard,
+)
+from archsearch.monitor.repair_database import BeyondRepairError, copy_database, repair, study_names
 from archsearch.search.entries import leaderboard
-from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
-from archsearch.search.trials import SPEC_HASH, STUDY_FILE, analyze_trial, history, is_whole
+from archsearch.search.storage.load import check_study, readable
+from archsearch.search.storage.open import (
+    check_storage,
+    open_for_reading,
+    results_in,
+    storage_errors,
+)
+from archsearch.search.storage.single_writer import SingleWriter
+from archsearch.search.storage.sqlite import merge_log
+from archsearch.search.stored_values import DamagedStoreError
+from archsearch.search.trials import HISTORY, SPEC_HASH, STUDY_FILE, analyze_trial, is_whole
 from archsearch.space.settings import knob_choices
 from archsearch.spec.models import Spec, spec_text
 from archsearch.study.config import Study, read_study, study_toml
@@ -61,23 +80,35 @@ def examine(folder: StudyFolder, storage: str | None = None) -> list[Fault]:
 def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
     for path in atomic_files.drop_temporaries(folder.path):
         yield Fault(_in(folder, path), "was left by a write that a crash cut short", mended=True)
-    if storage is None:
-        broken = list(_database(folder))
-        yield from broken
-        if broken:
+    name = "the study's database" if storage else folder.database.name
+    try:
+        if storage is None:
+            faults = [*_database(folder), *_repaired(folder)]
+            yield from faults
+            if any(fault.mended is False for fault in faults):
+                return
+        study = _the_study(folder, storage or folder.storage)
+        if isinstance(study, Fault):
+            yield study
             return
-    study = _the_study(folder, storage or folder.storage)
-    if isinstance(study, Fault):
-        yield study
+        if (text := STUDY_FILE.of(study)) is None:
+            yield Fault("study", "was never searched in this database: is it the right one?", False)
+            return
+        config = from_toml(Study, text, str(folder.study))
+        check_study(study, config)
+        entries = leaderboard(study, config, folder)
+    except (DamagedStoreError, BeyondRepairError) as error:
+        yield Fault(name, str(error), mended=False)
         return
-    if (text := STUDY_FILE.of(study)) is None:
-        yield Fault("study", "was never searched in this database: is it the right one?", False)
+    trials = study.get_trials(deepcopy=False)
+    if not trials and (what := results_in(folder)):
+        message = f"has no trials, but the folder has {what}: restore a copy of the database"
+        yield Fault(name, message, mended=False)
         return
-    config = from_toml(Study, text, str(folder.study))
     yield from _study_file(folder, config)
     yield from _orphans(study)
-    yield from _csvs(folder, study, config)
-    for trial in study.get_trials(deepcopy=False):
+    yield from _csvs(folder, entries, config)
+    for trial in trials:
         if is_whole(trial, config):
             yield from _trial(folder, trial, config)
 
@@ -85,7 +116,9 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
 def _database(folder: StudyFolder) -> Iterator[Fault]:
     path = folder.database
     if not path.is_file():
-        yield Fault("study.db", "is missing: without it the trials cannot go on", mended=False)
+        what = results_in(folder)
+        message = f"is missing, but the folder has {what}" if what else "is missing"
+        yield Fault("study.db", f"{message}: restore a copy to resume the search", mended=False)
         return
     try:
         # Writable, so that what a crash left half done is rolled back.
@@ -103,26 +136,61 @@ def _database(folder: StudyFolder) -> Iterator[Fault]:
         yield Fault("study.db", message, mended=False)
 
 
+def _repaired(folder: StudyFolder) -> Iterator[Fault]:
+    """Repair the folder's own database on a copy, which then takes its place."""
+    path = folder.database
+    if not path.is_file():
+        return
+    merge_log(path)
+    open_for_reading(folder.storage)  # by another version of Optuna it could not be repaired
+    name = _name_of(folder, study_names(path))
+    copy = folder.path / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        copy_database(path, copy)
+        found = repair(copy, name, _text_of(folder.study))
+        if not found:
+            return
+        kept = free_name(path)
+        shutil.copyfile(path, kept)
+        copy.replace(path)
+    except OSError as error:
+        raise atomic_files.unwritable(path, error) from error
+    finally:
+        copy.unlink(missing_ok=True)
+    for place, message in found:
+        yield Fault(place, message, mended=True)
+    yield Fault("study.db", f"was repaired; {kept.name} is what it was before", mended=True)
+
+
+def _name_of(folder: StudyFolder, names: list[str]) -> str:
+    """Return the name of the folder's study, whichever studies its database has."""
+    try:
+        return read_study(folder.study).name
+    except ArchsearchError:
+        return names[0] if len(names) == 1 else ""
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_text(str(path))
+    except ArchsearchError:
+        return ""
+
+
 def _the_study(folder: StudyFolder, storage: str) -> optuna.Study | Fault:
     database = open_for_reading(storage)
-    names = optuna.get_all_study_names(database)
-    try:
-        named = read_study(folder.study).name
-    except ArchsearchError:
-        named = names[0] if len(names) == 1 else ""
+    with readable("studies"):
+        names = optuna.get_all_study_names(database)
+    named = _name_of(folder, names)
     if named not in names:
         message = f"holds no study of the name in study.toml, but {', '.join(names) or 'none'}"
         return Fault("study.db", message, mended=False)
-    return optuna.load_study(study_name=named, storage=database)
+    return optuna.load_study(study_name=named, storage=SingleWriter(database))
 
 
 def _study_file(folder: StudyFolder, config: Study) -> Iterator[Fault]:
     wanted = study_toml(config)
-    try:
-        found = read_text(str(folder.study))
-    except ArchsearchError:
-        found = ""
-    if found != wanted:
+    if _text_of(folder.study) != wanted:
         atomic_files.write_text(folder.study, wanted)
         yield Fault("study.toml", "was not what the study was made with", mended=True)
 
@@ -133,12 +201,15 @@ def _orphans(study: optuna.Study) -> Iterator[Fault]:
         yield Fault(f"trial {trial.number}", message, mended=None)
 
 
-def _csvs(folder: StudyFolder, study: optuna.Study, config: Study) -> Iterator[Fault]:
-    entries = leaderboard(study, config, folder)
+def _csvs(folder: StudyFolder, entries: list[Entry], config: Study) -> Iterator[Fault]:
     text = leaderboard_text(entries, knob_choices(config.space))
     if not holds(folder.leaderboard, text.encode()):
+        kept = keep_if_longer(folder.leaderboard, len(entries))
         write_leaderboard(folder.leaderboard, entries, knob_choices(config.space))
-        yield Fault("leaderboard.csv", "was not as the study has it", mended=True)
+        message = "did not match the study"
+        if kept:
+            message += f" and had more rows; {kept.name} is what it was before"
+        yield Fault("leaderboard.csv", message, mended=True)
     if dropped := csv_files.mended_csv(folder.rejections, REJECTION_COLUMNS):
         message = f"{dropped} lines were no rejections, and are dropped"
         yield Fault("rejections.csv", message, mended=True)
@@ -152,7 +223,7 @@ def _trial(folder: StudyFolder, trial: FrozenTrial, config: Study) -> Iterator[F
     if _hash_in(run.spec) != SPEC_HASH.of(trial):
         atomic_files.write_text(run.spec, spec_text(analyze_trial(trial, config).spec))
         yield Fault(_in(folder, run.spec), "was not this trial's", mended=True)
-    epochs = history(trial)
+    epochs = HISTORY.of(trial)
     # A worker may have gone on for an epoch while the driver pruned its trial.
     ahead = trial.state != TrialState.COMPLETE
     if epochs and not _same_history(run.history, epochs, ahead=ahead):

@@ -60,6 +60,8 @@ class SearchState:
         wanted: trials in all; `done` of them have ended.
         at_a_time: how many are trained side by side, once there is room for all.
         together: how many were at most.
+        rejected: how often each rule was broken; a proposal may break several.
+        stopped: whether nobody is at work on what is left.
         opened: whether it is known what earlier calls have left.
         curves: hold-out accuracy by epoch, by trial.
         ended_epochs: of each trial that ended while this state looked on.
@@ -74,12 +76,14 @@ class SearchState:
     at_a_time: int = 1
     together: int = 1
     opened: bool = False
+    stopped: bool = False
     done: int = 0
     finals_done: int = 0
     in_flight: dict[str, InFlight] = field(default_factory=dict)
     best: list[Entry] = field(default_factory=list)
     curves: dict[int, list[float]] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
+    proposals_rejected: int = 0
     trial_epoch_seconds: list[float] = field(default_factory=list)
     final_epoch_seconds: list[float] = field(default_factory=list)
     ended_epochs: list[int] = field(default_factory=list)
@@ -98,9 +102,8 @@ class SearchState:
                 self.curves |= curves
                 self.doing = "" if entries else "counting the search space"
                 return self._opened(entries)
-            case events.SpaceCounted(accounting=found):
-                self.doing = "proposing the first network"
-                return _space_told(found)
+            case events.SpaceCounted() | events.SpaceExhausted():
+                return self._space(event)
             case events.Started():
                 return self._started(event)
             case events.Trained():
@@ -111,9 +114,17 @@ class SearchState:
                 return self._retrained(event)
             case events.Rejection(rules=rules):
                 self.rejected.update(rules)
+                self.proposals_rejected += 1
                 return None
             case events.DatabaseAway() | events.DatabaseBack():
                 return outage_told(event)
+
+    def _space(self, event: events.SpaceCounted | events.SpaceExhausted) -> str:
+        if isinstance(event, events.SpaceCounted):
+            self.doing = "proposing the first network"
+            return _space_told(event.accounting)
+        self.wanted = self.done
+        return f"all {event.networks:,} networks of the space are trained"
 
     def _opened(self, entries: list[Entry]) -> str | None:
         self.opened = True
@@ -163,7 +174,7 @@ class SearchState:
         if entry.reason:
             line += f" ({entry.reason})"
         if self.rejected:
-            line += f"; {sum(self.rejected.values()):,} rule breaks rejected so far"
+            line += f"; {self.proposals_rejected:,} proposals rejected so far"
         left = self.seconds_left()
         return line + (f"; about {clock(left)} left" if left else "")
 
@@ -179,7 +190,7 @@ class SearchState:
 
     def seconds_left(self) -> float | None:
         """From measured epochs, as if as many were pruned as so far; None if none was begun."""
-        pace = self._pace()
+        pace = None if self.stopped else self._pace()
         if pace is None:
             return None
         trial, final = pace
@@ -256,7 +267,8 @@ class SearchState:
             parts += [Line("best so far, hold-out", "bold"), self._best()]
         if self.rejected:
             told = ", ".join(f"{rule} {count:,}" for rule, count in self.rejected.most_common())
-            parts.append(Line(f"rejected before training: {told}", "dim"))
+            count = f"{self.proposals_rejected:,} proposals"
+            parts.append(Line(f"rejected before training: {count} ({told})", "dim"))
         return parts
 
     def _best(self) -> Grid:

@@ -16,7 +16,7 @@ from archsearch.monitor.live_view import InFlight, SearchState, best_of
 from archsearch.search import trials as stored
 from archsearch.search.entries import leaderboard
 from archsearch.search.improvement import Gain, gain_of
-from archsearch.search.storage.open import check_storage, open_for_reading, storage_errors
+from archsearch.search.storage.open import check_storage, load_study, storage_errors
 from archsearch.search.storage.url import STORAGE_VARIABLE
 from archsearch.study.config import Study, read_study
 from archsearch.study.folder import StudyFolder
@@ -63,13 +63,12 @@ def status(folder: StudyFolder, storage: str | None = None) -> StudyStatus:
         )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with storage_errors(folder, storage or folder.storage):
-        database = open_for_reading(storage or folder.storage)
-        study = optuna.load_study(study_name=config.name, storage=database)
+        study = load_study(config, storage or folder.storage)
         entries = leaderboard(study, config, folder)
         state = _state(study, config, folder, entries)
-        return StudyStatus(
-            config, folder_lock.holder(folder.path), state, gain_of(study, config, entries)
-        )
+        holder = folder_lock.holder(folder.path)
+        state.stopped = holder is None and state.seconds_left() != 0
+        return StudyStatus(config, holder, state, gain_of(study, config, entries))
 
 
 def _state(
@@ -80,11 +79,11 @@ def _state(
     done = [entry for entry in entries if entry.status != "failed"]
     finals = [result for results in stored.final_results(study).values() for result in results]
     state = SearchState(
-        wanted=asked.get("trials", len(done)),
+        wanted=asked.trials if asked else len(done),
         final_runs=config.finalists * config.final_seeds,
         trial_epochs=config.recipe.epochs,
         final_epochs=config.final_recipe.epochs,
-        at_a_time=asked.get("at_a_time", 1),
+        at_a_time=asked.at_a_time if asked else 1,
         done=len(done),
         finals_done=len(finals),
         curves=stored.curves(study),
@@ -92,8 +91,8 @@ def _state(
     state.best = best_of(entries)
     state.ended_epochs = [entry.epochs for entry in done]
     state.trial_epoch_seconds = [e.train_seconds / e.epochs for e in done if e.epochs]
-    state.final_epoch_seconds = [r["train_seconds"] / r["epochs"] for r in finals if r["epochs"]]
-    state.rejected = _rejected(folder)
+    state.final_epoch_seconds = [r.train_seconds / r.epochs for r in finals if r.epochs]
+    state.rejected, state.proposals_rejected = _rejected(folder)
     for trial in trials:
         if trial.state == TrialState.RUNNING and stored.is_whole(trial, config):
             state.in_flight[f"trial-{trial.number}"] = _in_flight(trial, config)
@@ -118,17 +117,18 @@ def _in_flight(trial: FrozenTrial, config: Study) -> InFlight:
 
 def _closing(at: stored.Progress, trials: list[FrozenTrial], config: Study) -> InFlight:
     """A finalist in training, or without a trial the reference."""
-    if at["trial"] is None:
-        return InFlight(None, "", config.recipe.epochs, final=False, done=at["epochs"])
-    about = network_figures(stored.analyze_trial(trials[at["trial"]], config))
-    return InFlight(at["trial"], about, config.final_recipe.epochs, final=True, done=at["epochs"])
+    if at.trial is None:
+        return InFlight(None, "", config.recipe.epochs, final=False, done=at.epochs)
+    about = network_figures(stored.analyze_trial(trials[at.trial], config))
+    return InFlight(at.trial, about, config.final_recipe.epochs, final=True, done=at.epochs)
 
 
-def _rejected(folder: StudyFolder) -> Counter[str]:
+def _rejected(folder: StudyFolder) -> tuple[Counter[str], int]:
+    """Return how often each rule was broken, and by how many proposals."""
     if not folder.rejections.exists():
-        return Counter()
+        return Counter(), 0
     try:
-        rows = csv_files.csv_rows(folder.rejections)
-        return Counter(rule for row in rows for rule in (row["rules"] or "").split())
+        rules = [(row["rules"] or "").split() for row in csv_files.csv_rows(folder.rejections)]
     except ArchsearchError:
-        return Counter()  # `archsearch doctor` mends it
+        return Counter(), 0  # `archsearch doctor` repairs it
+    return Counter(rule for broken in rules for rule in broken), len(rules)

@@ -12,12 +12,26 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch.common import atomic_files, folder_lock, interruption
-from archsearch.errors import ArchsearchError, DeviceLostError, HopelessSpaceError, StudyError
+from archsearch.errors import (
+    ArchsearchError,
+    DeviceLostError,
+    ExhaustedSpaceError,
+    HopelessSpaceError,
+    StudyError,
+)
 from archsearch.executors.protocol import EpochDone, Executor, JobDone, JobFailed, MoreRoom
 from archsearch.leaderboard.entry import Entry
 from archsearch.search import trials as stored
 from archsearch.search.distributions import distributions
-from archsearch.search.events import Event, SpaceCounted, Started, StudyOpened, Trained, TrialEnded
+from archsearch.search.events import (
+    Event,
+    SpaceCounted,
+    SpaceExhausted,
+    Started,
+    StudyOpened,
+    Trained,
+    TrialEnded,
+)
 from archsearch.search.finals import FinalTraining, final_trainings, search_job
 from archsearch.search.next_trial import create_next_trial
 from archsearch.search.recorder import LeaderboardWriter, Rejections
@@ -27,6 +41,7 @@ from archsearch.search.storage.open import (
     open_for_writing,
     open_study,
     record_storage,
+    refuse_if_searched,
     storage_errors,
 )
 from archsearch.search.storage.single_writer import SingleWriter
@@ -68,6 +83,8 @@ def search(
     url = storage or folder.storage
     with folder_lock.locked(folder.path):
         atomic_files.drop_temporaries(folder.path)  # first: the disk may be full
+        if url == folder.storage and not folder.database.exists():
+            refuse_if_searched(folder)  # before an empty database is created
         with storage_errors(folder, url), open_for_writing(study, url, notify) as database:
             driver = _Driver(study, folder, executor, notify, database, url)
             record_storage(folder, url)
@@ -82,10 +99,10 @@ def search(
             except (KeyboardInterrupt, Exception) as error:  # also what `notify` raises
                 if database.retry:
                     database.retry.give_up()
-                    if database.retry.lock.lost:
+                    if database.retry.lost:
                         raise  # whoever has the study now writes
                 # What was cut off may have made a trial; it is nobody else's.
-                database.owns_unseen = isinstance(error, KeyboardInterrupt)
+                database.owns_unseen |= isinstance(error, KeyboardInterrupt)
                 with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                     # None of these is a trial's fault, but that a device was lost may be.
                     stored.requeue(driver.study, blame=isinstance(error, DeviceLostError))
@@ -161,8 +178,7 @@ class _Driver:
             interruption.check()
             exhausted = exhausted or self._start_some(running, wanted)
             if not running:
-                if exhausted:
-                    raise exhausted
+                self._end_trials(exhausted)
                 return
             report = self.executor.next_report()
             if isinstance(report, MoreRoom):
@@ -188,6 +204,15 @@ class _Driver:
                     f"{failures} trials in a row failed, the last: {reason}; "
                     "the recipe or the machine is at fault, not the networks"
                 )
+
+    def _end_trials(self, exhausted: HopelessSpaceError | None) -> None:
+        if exhausted is None:
+            return
+        if not isinstance(exhausted, ExhaustedSpaceError):
+            raise exhausted
+        stored.requeue(self.study, blame=False)  # a trial that was created and found no network
+        self.note_asked(sum(trial.state in _COUNTED for trial in self._trials()))
+        self.notify(SpaceExhausted(exhausted.networks))
 
     def _start_some(self, running: dict[str, _Running], wanted: int) -> HopelessSpaceError | None:
         """Start trials while workers are idle and trials wanted; why not, if none is left.
@@ -221,8 +246,8 @@ class _Driver:
         return not last and at.trial.should_prune()
 
     def _finish(self, at: _Running, state: TrialState, reason: str) -> None:
-        stored.HISTORY.store(at.trial, [epoch.model_dump() for epoch in at.history])
-        stored.RUN.store(at.trial, self.executor.run_of(at.job.seed, at.job.key).model_dump())
+        stored.HISTORY.store(at.trial, at.history)
+        stored.RUN.store(at.trial, self.executor.run_of(at.job.seed, at.job.key))
         stored.REASON.store(at.trial, reason)
         value = None
         if state == TrialState.COMPLETE:
@@ -266,7 +291,8 @@ class _Driver:
 
     def note_asked(self, trials: int) -> None:
         """Leave what was asked for to whoever looks in from another terminal."""
-        stored.ASKED.store(self.study, {"trials": trials, "at_a_time": self.executor.capacity})
+        asked = stored.Asked(trials=trials, at_a_time=self.executor.capacity)
+        stored.ASKED.store(self.study, asked)
         self._note_finals({})  # those that a crash left are not under way any more
 
     def _note_finals(self, running: Mapping[str, FinalTraining]) -> None:

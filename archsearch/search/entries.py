@@ -53,7 +53,7 @@ def leaderboard(
 def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[str, Any], float]:
     """What a trial's end settles, and its score."""
     spec_hash = stored.SPEC_HASH.of(trial)
-    epochs = stored.history(trial)
+    epochs, run = stored.HISTORY.of(trial), stored.RUN.of(trial)
     seconds = sum(epoch.train_seconds for epoch in epochs)
     target = config.recipe.target_accuracy
     to_target = seconds_to(target, epochs)
@@ -72,7 +72,7 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
         "epochs": len(epochs),
         "train_seconds": round(seconds, 2),
         "images_per_second": _mean([epoch.images_per_second for epoch in epochs], 1),
-        **(stored.RUN.of(trial) or {}),
+        **(run.model_dump() if run else {}),
         "spec_path": str(spec_path.relative_to(folder.path)),
         "seconds_to_target": round(to_target, 2) if to_target is not None else None,
         "edits": "; ".join(describe_edits(config.space, trial.params)),
@@ -84,17 +84,17 @@ def _row(trial: FrozenTrial, config: Study, folder: StudyFolder) -> tuple[dict[s
 
 def _finals(row: dict[str, Any], finals: list[stored.FinalResult], config: Study) -> dict[str, Any]:
     """What the final results of a trial's network add to its row."""
-    tested = [result["test_acc"] for result in finals if result["test_acc"] is not None]
+    tested = [result.test_acc for result in finals if result.test_acc is not None]
     test_acc = statistics.fmean(tested) if tested else None
     target = config.final_recipe.target_accuracy
-    reasons = [row["reason"], *(result["reason"] for result in finals)]
+    reasons = [row["reason"], *(result.reason for result in finals)]
     return {
         "test_acc": test_acc,
         "test_acc_std": statistics.stdev(tested) if len(tested) > 1 else None,
         "test_seeds": len(tested),
         "reached_target": test_acc >= target if test_acc is not None and target else None,
-        "final_epochs": finals[0]["epochs"] if finals else None,
-        "final_train_seconds": _mean([result["train_seconds"] for result in finals], 2),
+        "final_epochs": finals[0].epochs if finals else None,
+        "final_train_seconds": _mean([result.train_seconds for result in finals], 2),
         "reason": "; ".join(filter(None, reasons)),
     }
 

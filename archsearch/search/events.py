@@ -48,6 +48,13 @@ class SpaceCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceExhausted:
+    """The trials end early: all networks of the space within the limits are trained."""
+
+    networks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A trial goes into training, or with `final_seed` a finalist into retraining.
 
@@ -136,6 +143,7 @@ Event = (
     ExecutorReady
     | StudyOpened
     | SpaceCounted
+    | SpaceExhausted
     | Started
     | Trained
     | TrialEnded

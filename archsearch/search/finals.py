@@ -13,6 +13,7 @@ from archsearch.executors.protocol import JobDone, JobFailed
 from archsearch.leaderboard.entry import Entry
 from archsearch.search import trials as stored
 from archsearch.search.events import FinalEnded, ReferenceEnded, Started
+from archsearch.search.stored_values import Attr
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.study.config import Study
 from archsearch.study.folder import StudyFolder
@@ -31,7 +32,7 @@ class FinalTraining:
 
     job: Job
     analysis: Analysis
-    attr: stored.Attr[stored.FinalResult | None]
+    attr: Attr[stored.FinalResult | None]
     entry: Entry | None = None
     history: list[Epoch] = field(default_factory=list)
 
@@ -43,30 +44,29 @@ class FinalTraining:
 
     def progress(self) -> stored.Progress:
         """How far it is, for who looks in from outside."""
-        return {"trial": self.entry.trial if self.entry else None, "epochs": len(self.history)}
+        trial = self.entry.trial if self.entry else None
+        return stored.Progress(trial=trial, epochs=len(self.history))
 
     def result(self, report: JobDone | JobFailed, run: Run) -> stored.FinalResult:
         """What is kept of it."""
-        result: stored.FinalResult = {
-            "reason": report.reason if isinstance(report, JobFailed) else "",
-            "epochs": len(self.history),
-            "train_seconds": sum(epoch.train_seconds for epoch in self.history),
-            "run": run.model_dump(),
-        }
         done = isinstance(report, JobDone)
-        if self.entry is None:
-            result["val_acc"] = self.history[-1].val_acc if done and self.history else None
-            result["spec_hash"] = self.job.spec_hash
-        else:
-            result["test_acc"] = report.test_acc if isinstance(report, JobDone) else None
-        return result
+        of_reference = self.entry is None
+        return stored.FinalResult(
+            reason=report.reason if isinstance(report, JobFailed) else "",
+            epochs=len(self.history),
+            train_seconds=sum(epoch.train_seconds for epoch in self.history),
+            run=run,
+            val_acc=self.history[-1].val_acc if of_reference and done and self.history else None,
+            spec_hash=self.job.spec_hash if of_reference else None,
+            test_acc=report.test_acc if isinstance(report, JobDone) else None,
+        )
 
     def ended(self, result: stored.FinalResult) -> FinalEnded | ReferenceEnded:
         """What to tell of its end."""
-        key, reason = self.job.key, result["reason"]
+        key, reason = self.job.key, result.reason
         if self.entry is None:
-            return ReferenceEnded(key, result["val_acc"], reason)
-        return FinalEnded(key, self.entry.trial, result["test_acc"], reason)
+            return ReferenceEnded(key, result.val_acc, reason)
+        return FinalEnded(key, self.entry.trial, result.test_acc, reason)
 
 
 def final_trainings(

@@ -48,7 +48,7 @@ def _of_base(study: optuna.Study, spec_hash: str, entries: list[Entry]) -> tuple
     if entry and entry.status == "trained":
         return entry.val_acc, ""
     if reference := REFERENCE.of(study):
-        return reference["val_acc"], reference["reason"]
+        return reference.val_acc, reference.reason
     if entry is None:
         return None, "not trained yet"
     if entry.status == "pruned":

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 import optuna
 
 from archsearch.common import csv_files
-from archsearch.leaderboard.entry import REJECTION_COLUMNS, Entry, write_leaderboard
+from archsearch.leaderboard.entry import (
+    REJECTION_COLUMNS,
+    Entry,
+    keep_if_longer,
+    write_leaderboard,
+)
 from archsearch.search.entries import KnownRows, leaderboard
 from archsearch.search.events import Rejection
 from archsearch.space.settings import cell, knob_choices
@@ -33,6 +38,7 @@ class LeaderboardWriter:
     folder: StudyFolder
     _known_rows: KnownRows = field(init=False, default_factory=dict)
     _write_after: float = field(init=False, default=0.0)
+    _written: bool = field(init=False, default=False)
 
     def write(self) -> list[Entry]:
         """Write the leaderboard, and return it."""
@@ -51,6 +57,9 @@ class LeaderboardWriter:
         return entries
 
     def _write(self, entries: list[Entry]) -> None:
+        if not self._written:
+            keep_if_longer(self.folder.leaderboard, len(entries))
+            self._written = True
         write_leaderboard(self.folder.leaderboard, entries, knob_choices(self.config.space))
 
     def _entries(self) -> list[Entry]:

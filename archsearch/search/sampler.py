@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from optuna.trial import BaseTrial, FrozenTrial, TrialState, create_trial
 from archsearch.analysis.analyze import analyze
 from archsearch.analysis.constraints import Constraints, load_constraints
 from archsearch.common.parse import Given
-from archsearch.errors import HopelessSpaceError
+from archsearch.errors import ExhaustedSpaceError, HopelessSpaceError
 from archsearch.search.distributions import distributions
 from archsearch.search.events import Rejection
 from archsearch.search.trials import SPEC_HASH, fixed_params, taken_hashes
+from archsearch.space.counting.every_network import every_network
 from archsearch.space.four_blocks import Knobs, Value
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting, trim_edits
@@ -36,6 +38,8 @@ from archsearch.study.config import Sampler, SamplerKind
 
 DUPLICATE = "duplicate"
 """The rule that a proposal breaks when its network was trained, or is being trained, already."""
+_COUNT_AFTER = 50
+"""Proposals that were refused before it is counted whether there is anything left to propose."""
 _MAX_SECONDS = 120
 _GP_TRIES = 5
 
@@ -82,7 +86,7 @@ class FeasibleSampler(BaseSampler):
                 `Constraints`.
             sampler: the sampler to wrap: "tpe", "random", "gp" or "nsga2", or a `Sampler`.
             seed: seed of all random numbers.
-            on_rejection: called with each rejected proposal.
+            on_rejection: called with each proposal that breaks a rule.
             starts: in a neighborhood, the settings near which random ones are drawn.
         """
         self.space = space
@@ -105,6 +109,7 @@ class FeasibleSampler(BaseSampler):
         """A setting whose network fits and is new.
 
         Raises:
+            ExhaustedSpaceError: there is none.
             HopelessSpaceError: `patience` proposals held none.
         """
         # Of a trial that is tried again, or that somebody queued.
@@ -118,16 +123,11 @@ class FeasibleSampler(BaseSampler):
         counts: Counter[str] = Counter()
         started = time.monotonic()
         for attempt in range(self.config.patience):
+            if attempt == _COUNT_AFTER and not fixed and (left := self._one_left(taken, rng)):
+                return {name: left[name] for name in search_space}
             # Where the inner sampler clings to what does not fit, chance takes over.
             sampler = inner if attempt < tries else fallback
-            params = dict(sampler.sample_relative(study, trial, search_space))
-            if isinstance(self.space, Neighbourhood):
-                knobs = self._near(self.space, params, rng)
-            else:
-                for name, distribution in search_space.items():
-                    if name not in params:
-                        params[name] = sampler.sample_independent(study, trial, name, distribution)
-                knobs = complete(self.space, params)
+            knobs = self._proposed(sampler, study, trial, search_space, rng)
             knobs |= {name: value for name, value in fixed.items() if name in search_space}
             verdict, rules = judge_setting(
                 self.space, knobs, self.constraints, f"trial-{trial.number}"
@@ -139,7 +139,8 @@ class FeasibleSampler(BaseSampler):
                     knobs = complete(self.space, minimal_edits(self.space, knobs))
                 return {name: knobs[name] for name in search_space}
             counts.update(rules)
-            self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
+            if rules != [DUPLICATE]:
+                self.on_rejection(Rejection(trial.number, tuple(rules), knobs, verdict))
             if time.monotonic() - started > _MAX_SECONDS:
                 break
         told = ", ".join(f"{rule} {count:,}" for rule, count in counts.most_common())
@@ -147,6 +148,41 @@ class FeasibleSampler(BaseSampler):
             f"{counts.total():,} proposals in a row held no new network within the limits "
             f"({told}); widen the space or relax the limit that rejects most"
         )
+
+    def _proposed(
+        self,
+        sampler: BaseSampler,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+        rng: np.random.Generator,
+    ) -> dict[str, Value]:
+        """Return what a sampler proposes, as a complete setting."""
+        params = dict(sampler.sample_relative(study, trial, search_space))
+        if isinstance(self.space, Neighbourhood):
+            return self._near(self.space, params, rng)
+        for name, distribution in search_space.items():
+            if name not in params:
+                params[name] = sampler.sample_independent(study, trial, name, distribution)
+        return complete(self.space, params)
+
+    def _one_left(self, taken: set[str], rng: np.random.Generator) -> dict[str, Value] | None:
+        """Return a new network within the limits, drawn from all; None if those are too many.
+
+        Raises:
+            ExhaustedSpaceError: there is none.
+        """
+        every = self._every_network
+        if every is None:
+            return None
+        left = sorted(every.keys() - taken)
+        if not left:
+            raise ExhaustedSpaceError(len(every))
+        return every[left[int(rng.integers(len(left)))]]
+
+    @cached_property
+    def _every_network(self) -> dict[str, dict[str, Value]] | None:
+        return every_network(self.space, self.constraints)
 
     def _near(
         self, space: Neighbourhood, params: Knobs, rng: np.random.Generator

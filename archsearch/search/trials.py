@@ -2,93 +2,112 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import Field, StrictBool, StrictStr
 
 from archsearch.analysis.analyze import Analysis, analyze
+from archsearch.common.csv_records import Amount, Cells, Seconds, Share, SpecHash, Text
+from archsearch.errors import InputError, shown
 from archsearch.search.distributions import distributions
-from archsearch.space.settings import complete, spec_of
+from archsearch.search.stored_values import Attr, DamagedStoreError
+from archsearch.space.settings import complete, setting_problems, spec_of
 from archsearch.spec.formatting import axes
 from archsearch.study.config import Study
-from archsearch.training.records import Epoch
+from archsearch.training.records import Epoch, Run
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Attr(Generic[T]):
-    """An attribute of a trial or a study: its key, and what stands for it if it is not stored."""
-
-    key: str
-    default: T
-
-    def of(self, owner: FrozenTrial | Trial | optuna.Study) -> T:
-        """Return what is stored."""
-        value: T = owner.user_attrs.get(self.key, self.default)
-        return value
-
-    def store(self, owner: Trial | optuna.Study, value: T) -> None:
-        """Store a value."""
-        owner.set_user_attr(self.key, value)
+Number = Annotated[int, Field(strict=True, ge=0, le=10**9)]
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 
 
-class Progress(TypedDict):
-    """How far a training after the trials is; `trial` is None for the reference."""
+class Asked(Cells):
+    """What the last search was asked for: so many trials, trained so many at a time."""
 
-    trial: int | None
-    epochs: int
+    trials: Number
+    at_a_time: AtLeastOne = 1
 
 
-class FinalResult(TypedDict, total=False):
-    """How a training after the trials went."""
+class Progress(Cells):
+    """The progress of a training after the trials; `trial` is None for the reference."""
 
-    reason: str
-    epochs: int
-    train_seconds: float
-    run: dict[str, Any]
-    val_acc: float | None  # of the reference
-    spec_hash: str  # of the reference
-    test_acc: float | None  # of a finalist
+    trial: Number | None
+    epochs: Number
+
+
+class FinalResult(Cells):
+    """The result of a training after the trials.
+
+    Attributes:
+        val_acc, spec_hash: of the reference alone.
+        test_acc: of a finalist alone.
+    """
+
+    reason: Text = ""
+    epochs: Amount = 0
+    train_seconds: Seconds = 0.0
+    run: Run | None = None
+    val_acc: Share | None = None
+    spec_hash: SpecHash | None = None
+    test_acc: Share | None = None
 
 
 # Of a trial
 
-SPEC_HASH = Attr("spec_hash", "")
-HISTORY = Attr[list[dict[str, Any]]]("history", [])
-RUN = Attr[dict[str, Any]]("run", {})
-REASON = Attr("reason", "")
-INTERRUPTED = Attr("interrupted", default=False)
-ATTEMPT = Attr("attempt", 1)
-RETRY_OF = Attr[int | None]("retry_of", None)
+SPEC_HASH = Attr[str]("spec_hash", SpecHash, "")
+HISTORY = Attr[list[Epoch]]("history", list[Epoch], [])
+RUN = Attr[Run | None]("run", Run | None, None)
+REASON = Attr[str]("reason", Annotated[Text, Field(strict=True)], "")
+INTERRUPTED = Attr[bool]("interrupted", StrictBool, default=False)
+ATTEMPT = Attr[int]("attempt", AtLeastOne, 1)
+REACHED = Attr[int]("reached", Number, 0)
+"""The epoch at which the previous attempt ended."""
+RETRY_OF = Attr[int | None]("retry_of", Number | None, None)
 
 # Of a study
 
-STUDY_FILE = Attr[str | None]("study", None)
-ASKED = Attr[dict[str, int]]("asked", {})
-"""How many `trials` were asked for, and how many are trained `at_a_time`."""
-UNDER_WAY = Attr[dict[str, Progress]]("closing", {})
+STUDY_FILE = Attr[str | None]("study", StrictStr, None)
+ASKED = Attr[Asked | None]("asked", Asked, None)
+UNDER_WAY = Attr[dict[str, Progress]]("closing", dict[str, Progress], {})
 """The trainings after the trials, by the key of their job."""
-REFERENCE = Attr[FinalResult | None]("reference", None)
+REFERENCE = Attr[FinalResult | None]("reference", FinalResult, None)
 """The result of the spec that the search started from."""
-_FINAL = "final:"
-"""How the keys of final results begin."""
+_FINAL = re.compile(r"final:([0-9a-f]{64}):([0-9]{1,9})")
+"""The keys of final results: network and seed."""
 
 
 def final_attr(spec_hash: str, seed: int) -> Attr[FinalResult | None]:
     """Return the attribute of a finalist's result."""
-    return Attr(f"{_FINAL}{spec_hash}:{seed}", None)
+    return Attr(f"final:{spec_hash}:{seed}", FinalResult, None)
 
 
 def final_results(study: optuna.Study) -> dict[str, list[FinalResult]]:
     """Return the finalists' results by network, in the order in which they were stored."""
     found: dict[str, list[FinalResult]] = {}
-    for key, result in study.user_attrs.items():
-        if key.startswith(_FINAL):
-            found.setdefault(key.split(":")[1], []).append(result)
+    for key in study.user_attrs:
+        if named := _FINAL.fullmatch(key):
+            result = final_attr(named[1], int(named[2])).of(study)
+            found.setdefault(named[1], []).extend([result] if result else [])
     return found
+
+
+def final_attrs(keys: Iterable[str]) -> list[Attr[FinalResult | None]]:
+    """Return the attributes of finalists' results among keys."""
+    named = filter(None, map(_FINAL.fullmatch, keys))
+    return [final_attr(of[1], int(of[2])) for of in named]
+
+
+TRIAL_ATTRS: tuple[Attr[Any], ...] = (
+    SPEC_HASH, HISTORY, RUN, REASON, INTERRUPTED, ATTEMPT, REACHED, RETRY_OF
+)  # fmt: skip
+STUDY_ATTRS: tuple[Attr[Any], ...] = (STUDY_FILE, ASKED, UNDER_WAY, REFERENCE)
+
+
+FIXED_PARAMS = "fixed_params"
 
 
 def network_attrs(analysis: Analysis) -> dict[str, Any]:
@@ -104,7 +123,7 @@ def network_attrs(analysis: Analysis) -> dict[str, Any]:
 
 def fixed_params(trial: FrozenTrial) -> dict[str, Any] | None:
     """Return the parameters that a trial was queued with; the key is Optuna's own."""
-    return trial.system_attrs.get("fixed_params")
+    return trial.system_attrs.get(FIXED_PARAMS)
 
 
 def curves(study: optuna.Study) -> dict[int, list[float]]:
@@ -122,15 +141,51 @@ def is_whole(trial: FrozenTrial, config: Study) -> bool:
     return SPEC_HASH.key in trial.user_attrs and free.keys() <= trial.params.keys()
 
 
-def history(trial: FrozenTrial) -> list[Epoch]:
-    """The epochs of a trial that has ended."""
-    return [Epoch(**epoch) for epoch in HISTORY.of(trial)]
-
-
 def analyze_trial(trial: FrozenTrial, config: Study) -> Analysis:
-    """The network that a trial's parameters stand for."""
-    knobs = complete(config.space, trial.params)
-    return analyze(spec_of(config.space, knobs, f"{config.name}-{trial.number}"))
+    """Return the network that a trial's parameters stand for.
+
+    Raises:
+        DamagedStoreError: they are not a setting of the space, or the trial is another network's.
+    """
+    place, free = f"trial {trial.number}", distributions(config.space)
+    try:
+        for name in free.keys() & trial.params.keys():
+            check_distribution_compatibility(trial.distributions[name], free[name])
+    except ValueError as error:
+        raise DamagedStoreError(place, f"its parameters' ranges: {error}") from error
+    analysis = _network(trial, trial.params, config)
+    if (stored := SPEC_HASH.of(trial)) not in ("", analysis.spec_hash):
+        what = f"must be that of its parameters ({analysis.spec_hash[:12]}), got {stored[:12]}"
+        raise DamagedStoreError(f"{place}, {SPEC_HASH.key}", what)
+    return analysis
+
+
+def analyze_queued(trial: FrozenTrial, config: Study) -> Analysis | None:
+    """Return the network that a trial was queued with; None if it has only a part of one.
+
+    Raises:
+        DamagedStoreError: its parameters are not a setting of the space.
+    """
+    queued = fixed_params(trial) or {}
+    if not distributions(config.space).keys() <= queued.keys():
+        return None
+    return _network(trial, queued, config)
+
+
+def _network(trial: FrozenTrial, params: dict[str, Any], config: Study) -> Analysis:
+    space, place = config.space, f"trial {trial.number}"
+    free = distributions(space)
+    try:
+        knobs = complete(space, {name: value for name, value in params.items() if name in free})
+        for problem in setting_problems(space, knobs, "parameter"):
+            if problem.rule != "max-edits":  # a user may queue what the sampler does not propose
+                raise DamagedStoreError(place, f"{problem.place}: {problem.message}")
+        return analyze(spec_of(space, knobs, f"{config.name}-{trial.number}"))
+    except KeyError as error:
+        raise DamagedStoreError(place, f"has no parameter {shown(error.args[0])}") from error
+    except InputError as error:
+        why = error.problems[0].message
+        raise DamagedStoreError(place, f"its parameters make no network: {why}") from error
 
 
 MAX_ATTEMPTS = 3
@@ -152,15 +207,16 @@ def requeue(study: optuna.Study, *, blame: bool = True) -> None:
     for trial in trials:
         if trial.state != TrialState.RUNNING:
             continue
-        spec_hash, attempt = SPEC_HASH.of(trial), ATTEMPT.of(trial)
+        spec_hash, attempt = SPEC_HASH.of(trial), _next_attempt(trial, blame=blame)
         live = Trial(study, trial._trial_id)
-        if spec_hash and attempt + blame > MAX_ATTEMPTS:
-            REASON.store(live, f"interrupted {attempt} times")
+        if spec_hash and attempt > MAX_ATTEMPTS:
+            REASON.store(live, f"interrupted {MAX_ATTEMPTS} times")
         else:
             if spec_hash and spec_hash not in taken:
                 again = {
                     SPEC_HASH.key: spec_hash,
-                    ATTEMPT.key: attempt + blame,
+                    ATTEMPT.key: attempt,
+                    REACHED.key: _reached(trial),
                     RETRY_OF.key: trial.number,
                 }
                 # Asked for piece by piece: not all of it may be in `params` yet.
@@ -171,13 +227,31 @@ def requeue(study: optuna.Study, *, blame: bool = True) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
+def _reached(trial: FrozenTrial) -> int:
+    """Return the last epoch that a trial has reached in any attempt."""
+    return max(REACHED.of(trial), max(trial.intermediate_values, default=0))
+
+
+def _next_attempt(trial: FrozenTrial, *, blame: bool) -> int:
+    """Return the number of a trial's next attempt, counted from its last progress.
+
+    What resumes from its checkpoint and gets further is not what kills the driver.
+    """
+    attempt = ATTEMPT.of(trial)
+    if not blame:
+        return attempt
+    return 2 if _reached(trial) > REACHED.of(trial) else attempt + 1
+
+
 def taken_hashes(study: optuna.Study) -> set[str]:
     """Networks that are trained, in training, waiting to be, or that failed for good."""
+    # In a user's own study an attribute may be anything.
+    reference = study.user_attrs.get(REFERENCE.key)
     # The reference may be trained before it is ever proposed: near a spec, or as more is asked for.
-    reference = REFERENCE.of(study)  # in a user's own study it may be anything
-    known = reference.get("spec_hash", "") if isinstance(reference, dict) else ""
-    return {known}.union(
-        SPEC_HASH.of(trial)
+    found = [reference.get(SPEC_HASH.key) if isinstance(reference, dict) else None]
+    found += [
+        trial.user_attrs.get(SPEC_HASH.key)
         for trial in study.get_trials(deepcopy=False)
-        if not (trial.state == TrialState.FAIL and INTERRUPTED.of(trial))
-    ) - {""}
+        if not (trial.state == TrialState.FAIL and trial.user_attrs.get(INTERRUPTED.key))
+    ]
+    return {spec_hash for spec_hash in found if spec_hash and isinstance(spec_hash, str)}

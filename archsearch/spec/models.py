@@ -35,6 +35,16 @@ ActivationKind = Literal["relu", "gelu", "silu", "hardswish", "leaky_relu"]
 DropoutKind = Literal["element", "channel"]
 
 
+def _known_format(value: object) -> object:
+    if isinstance(value, int) and value > 1:
+        raise ValueError("1 (a newer version of archsearch wrote this; upgrade to read it)")
+    return value
+
+
+Format = Annotated[Literal[1], BeforeValidator(_known_format)]
+"""The version of a file's format."""
+
+
 def null_if_false(value: object) -> object:
     """TOML has no null, so there `false` says that something is left out or switched off."""
     return None if value is False else value
@@ -290,7 +300,7 @@ class Spec(Frozen):
         3
     """
 
-    format: Literal[1] = 1
+    format: Format = 1
     name: Name
     input: Input = Input()
     classes: Annotated[int, Field(strict=True, ge=2, le=MAX_CHANNELS)] = 10

@@ -18,7 +18,7 @@ from archsearch.space.four_blocks import Space
 from archsearch.space.neighbourhood import MAX_KNOBS, Neighbourhood
 from archsearch.space.settings import AnySpace, setting_problems
 from archsearch.spec.formatting import shape_text
-from archsearch.spec.models import Frozen, Input, Spec
+from archsearch.spec.models import Format, Frozen, Input, Spec
 from archsearch.study.objective import ObjectiveName
 from archsearch.training.datasets import CLASSES, DatasetName
 from archsearch.training.recipe import Recipe
@@ -67,7 +67,7 @@ class Study(Frozen):
         ('cifar10', 3)
     """
 
-    format: Literal[1] = 1
+    format: Format = 1
     name: FolderName
     dataset: DatasetName = "cifar10"
     seed: Count = 0

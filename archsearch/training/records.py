@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from archsearch.common import atomic_files, csv_files
-from archsearch.common.csv_records import Amount, Cells, Share, SpecHash, Text, read_rows
+from archsearch.common.csv_records import (
+    Amount,
+    Cells,
+    Seconds,
+    Share,
+    SpecHash,
+    Text,
+    read_rows,
+)
 from archsearch.training.datasets import DatasetName
 
 
@@ -28,9 +36,9 @@ class Epoch(Cells):
     val_loss: float | None = None
     val_acc: Share | None = None
     """Of the hold-out; None if there is none."""
-    train_seconds: float
+    train_seconds: Seconds
     """Of its training steps alone."""
-    images_per_second: float
+    images_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def write_history(path: Path, history: Iterable[Epoch]) -> None:
@@ -76,7 +84,7 @@ class _Tested(Cells):
     test_acc: Share
     val_acc: Share | None
     epochs: Amount
-    train_seconds: float
+    train_seconds: Seconds
     target_accuracy: Share | None
     reached_target: bool
     full: bool

@@ -21,7 +21,8 @@ from archsearch.executors.protocol import EpochDone, JobDone, JobFailed, JobRepo
 from archsearch.leaderboard.entry import Entry
 from archsearch.monitor.status import status
 from archsearch.search.driver import search
-from archsearch.search.events import Event, Trained
+from archsearch.search.events import Event, SpaceExhausted, Trained
+from archsearch.space.counting.every_network import every_network
 from archsearch.space.four_blocks import BlockSpace, Space
 from archsearch.space.settings import complete, knob_choices, spec_of
 from archsearch.study.config import Pruner, Sampler, Study, load_study
@@ -421,9 +422,100 @@ def test_the_last_networks_of_a_small_space_are_trained(tmp_path: Path) -> None:
         f"block{i}": BlockSpace(width=(8 * i,), dilation=(2,), **few) for i in range(1, 4)
     } | {"block4": BlockSpace(width=(32, 40, 48), dilation=(2,), **few)}
     config = demo(space=Space(**blocks, activation=("relu",)), start=())
-    with pytest.raises(HopelessSpaceError, match="duplicate"):
-        go(tmp_path, 5, Pretend(capacity=4), config=config)
+    events: list[Event] = []
+    go(tmp_path, 5, Pretend(capacity=4), config=config, events=events)
+    check_done(tmp_path, 3)
     assert [row["status"] for row in rows(tmp_path)] == ["trained"] * 3
+    assert SpaceExhausted(3) in events
+    assert not (tmp_path / "study" / "rejections.csv").exists()  # no limit was broken
+    state = status(StudyFolder(tmp_path / "study")).state
+    assert (state.done, state.wanted, state.seconds_left()) == (3, 3, 0)
+    before = rows(tmp_path)
+    idle = Pretend()
+    go(tmp_path, 5, idle, config=config)  # the same command again
+    assert (idle.reports, rows(tmp_path)) == (0, before)
+
+
+@pytest.mark.parametrize("kind", ["tpe", "nsga2"])
+def test_every_network_within_the_limits_is_found_where_few_are(tmp_path: Path, kind: str) -> None:
+    """Proposals alone would hardly meet the last of so few networks among 6,144 settings."""
+    one = BlockSpace(
+        width=(8, 12), stride=(2,), entry=("conv",), body=("depthwise_separable",), depth=(1, 2),
+        dilation=(1, 2),
+    )  # fmt: skip
+    last = one.model_copy(update={"width": (8, 16, 24)})
+    space = Space(block1=one, block2=one, block3=one, block4=last, activation=("relu",))
+
+    def within(most: int) -> dict[str, dict[str, Any]]:
+        limits = demo().constraints.model_copy(update={"max_params": most})
+        return every_network(space, limits) or {}
+
+    params = sorted(analyze(spec_of(space, knobs, "x")).params for knobs in within(3_000).values())
+    few = within(params[3])
+    assert 4 <= len(few) < 20
+    limits = demo().constraints.model_copy(update={"max_params": params[3]})
+    config = demo(space=space, constraints=limits, start=(), sampler=Sampler(kind=kind))
+    entries = go(tmp_path, len(few) + 3, config=config)
+    assert {entry.spec_hash for entry in entries} == set(few)
+    assert len(csv_files.read_csv(tmp_path / "study" / "rejections.csv")) < 1_000
+
+
+@pytest.mark.parametrize("kill", range(6))
+def test_kills_are_not_blamed_on_a_trial_that_gets_further_between_them(
+    tmp_path: Path, kill: int
+) -> None:
+    """Each time one epoch further than the last, as from a checkpoint."""
+    config = demo(recipe=demo().recipe.model_copy(update={"epochs": 9}), finalists=0)
+    for reached in range(1, kill + 1):
+        with pytest.raises(Killed):
+            go(tmp_path, 1, Pretend(dies_at=reached + 1), config)
+    assert [entry.status for entry in go(tmp_path, 1, config=config)] == ["trained"]
+
+
+def test_a_trial_that_kills_the_driver_at_the_same_epoch_fails_although_it_got_there(
+    tmp_path: Path,
+) -> None:
+    config = demo(recipe=demo().recipe.model_copy(update={"epochs": 9}), finalists=0)
+    for dies_at in (2, 3, 5, 5, 5):
+        with pytest.raises(Killed):
+            go(tmp_path, 1, Pretend(dies_at=dies_at), config)
+    entries = go(tmp_path, 1, config=config)
+    assert [entry.reason for entry in entries] == ["", "interrupted 3 times"]
+
+
+def test_a_search_is_not_begun_anew_where_its_database_is_lost(tmp_path: Path) -> None:
+    go(tmp_path, 3)
+    folder = StudyFolder(tmp_path / "study")
+    board, saved = folder.leaderboard.read_bytes(), folder.database.read_bytes()
+    folder.database.unlink()
+    with pytest.raises(StudyError, match=r"has 3 results.*restore a copy of study\.db.*--name"):
+        go(tmp_path, 3)
+    assert folder.leaderboard.read_bytes() == board
+    assert not folder.database.exists()
+    RDBStorage(folder.storage)  # an empty one changes nothing
+    with pytest.raises(StudyError, match="has 3 results"):
+        go(tmp_path, 3)
+    folder.leaderboard.unlink()
+    (folder.path / "trials" / "0123456789ab").mkdir(parents=True)
+    with pytest.raises(StudyError, match="has networks in trials/"):
+        go(tmp_path, 3)
+    folder.database.write_bytes(saved)
+    go(tmp_path, 4)
+    check_done_any_finalists(tmp_path, 4)
+
+
+def test_the_rows_that_an_older_database_lacks_are_kept(tmp_path: Path) -> None:
+    go(tmp_path, 3)
+    folder = StudyFolder(tmp_path / "study")
+    older = folder.database.read_bytes()
+    go(tmp_path, 6)
+    longer = folder.leaderboard.read_bytes()
+    folder.database.write_bytes(older)
+    go(tmp_path, 4)
+    assert (folder.path / "leaderboard.csv.before").read_bytes() == longer
+    assert len(rows(tmp_path)) == 4
+    go(tmp_path, 5)
+    assert not (folder.path / "leaderboard.csv.before-2").exists()
 
 
 def test_a_driver_that_dies_while_it_asks_leaves_a_study_that_goes_on(

@@ -157,7 +157,7 @@ def test_the_executor_here_knows_how_far_its_job_is(trainer: Trainer, job: Job) 
     executor = InProcessExecutor(trainer, lambda _text: None)
     executor.submit(job)
     executor.submit(replace(job, key="2", folder=job.folder / "2"))
-    normal = executor._count_step
+    normal = executor._on_step
 
     def watched() -> None:
         normal()

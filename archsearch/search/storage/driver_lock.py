@@ -14,6 +14,7 @@ from sqlalchemy import NullPool
 from sqlalchemy.exc import OperationalError
 
 from archsearch.errors import StudyError
+from archsearch.search.storage.load import open_rdb
 
 _CONNECT_ARGS = {
     "connect_timeout": 10,
@@ -66,7 +67,7 @@ class DriverLock:
         """Open the study's PostgreSQL database through one connection, which takes this lock."""
         # Optuna makes tables through two connections at once; the one with the lock is alone.
         args = {**_CONNECT_ARGS, "application_name": self.application}
-        first = RDBStorage(url, {"poolclass": NullPool, "connect_args": args})
+        first = open_rdb(url, {"poolclass": NullPool, "connect_args": args}, create=True)
         first.engine.dispose()
         alone = {
             "pool_size": 1,

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 
 import optuna
 from optuna.exceptions import OptunaError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy import NullPool
+from sqlalchemy import NullPool, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from archsearch.common import atomic_files
 from archsearch.common.parse import from_toml, read_text
-from archsearch.errors import ArchsearchError, StudyError, one_line
+from archsearch.errors import ArchsearchError, InputError, StudyError, one_line
 from archsearch.leaderboard.csv_lines import csv_lines
 from archsearch.search.events import DatabaseAway, DatabaseBack
 from archsearch.search.pruner import pruner_of
 from archsearch.search.storage.driver_lock import DriverLock
-from archsearch.search.storage.retry import Retry
+from archsearch.search.storage.load import check_study, is_absent, open_rdb
+from archsearch.search.storage.retry import Retry, why_locked
 from archsearch.search.storage.single_writer import SingleWriter
+from archsearch.search.storage.sqlite import sqlite_storage
 from archsearch.search.storage.url import STORAGE_VARIABLE, is_postgres, public_url, redact
+from archsearch.search.stored_values import DamagedStoreError
 from archsearch.search.trials import STUDY_FILE
 from archsearch.study.config import Study, study_toml
 from archsearch.study.folder import StudyFolder
@@ -42,15 +46,22 @@ def open_for_writing(
         raise StudyError("sampler gp needs scipy: pip install 'archsearch[gp]'")
     # Of a connection that is lost it logs a traceback; what matters of it is raised, too.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
-    if not is_postgres(storage):
-        yield SingleWriter(RDBStorage(storage))
-        return
-    lock = DriverLock(config.name)
-    database = lock.connect(storage)
-    try:
-        yield SingleWriter(database, Retry(storage, lock, notify))
-    finally:
-        database.engine.dispose()
+    kind = make_url(storage).get_backend_name()
+    if kind == "sqlite":
+        patience = Retry(config.name, storage, notify)
+        with sqlite_storage(storage, patience.do) as database:
+            yield SingleWriter(database, patience)
+    elif is_postgres(storage):
+        lock = DriverLock(config.name)
+        database = lock.connect(storage)
+        try:
+            # Nobody else makes trials while this driver has the lock.
+            patience = Retry(config.name, storage, notify, lock)
+            yield SingleWriter(database, patience, owns_unseen=True)
+        finally:
+            database.engine.dispose()
+    else:
+        yield SingleWriter(open_rdb(storage, create=True))
 
 
 def check_storage(folder: StudyFolder, storage: str | None) -> None:
@@ -79,7 +90,19 @@ def record_storage(folder: StudyFolder, storage: str) -> None:
 
 def open_for_reading(storage: str) -> RDBStorage:
     """Open a database to look into it: nobody is kept out, and no connection stays open."""
-    return RDBStorage(storage, {"poolclass": NullPool}, skip_table_creation=True)
+    return open_rdb(storage, {"poolclass": NullPool}, create=False)
+
+
+def load_study(config: Study, storage: str) -> optuna.Study:
+    """Load a study as it is at this moment, to read it.
+
+    Raises:
+        DamagedStoreError: a search did not write what is stored.
+    """
+    database = SingleWriter(open_for_reading(storage))
+    study = optuna.load_study(study_name=config.name, storage=database)
+    check_study(study, config)
+    return study
 
 
 def open_study(
@@ -91,8 +114,8 @@ def open_study(
         StudyError: there is one of that name, and it is another; or the folder's trials are in
             another database.
     """
-    if url != folder.storage and not _trials_in(database, config.name):
-        _refuse_if_searched(folder)
+    if not _trials_in(database, config.name):
+        refuse_if_searched(folder)
     study = optuna.create_study(
         storage=database,
         study_name=config.name,
@@ -103,6 +126,7 @@ def open_study(
     )
     if (stored := STUDY_FILE.of(study)) is not None:
         _check_same_study(config, stored, folder)
+    check_study(study, config)
     STUDY_FILE.store(study, study_toml(config))
     return study
 
@@ -116,8 +140,17 @@ def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
     """
     try:
         yield
+    except DamagedStoreError as error:
+        local = storage == folder.storage
+        name = one_line(str(folder.database)) if local else redact(public_url(storage), storage)
+        how = (
+            f"`archsearch doctor {folder.path}` repairs what it can and keeps a copy"
+            if local
+            else "restore a copy of it"
+        )
+        raise StudyError(f"{name}: {error}; {how}") from error
     except KeyError as error:
-        if "Record does not exist" not in str(error):
+        if not is_absent(error):
             raise
         raise StudyError(f"{folder.path}: its study is not in that database") from error
     except (SQLAlchemyError, OptunaError, ImportError) as error:
@@ -127,11 +160,13 @@ def storage_errors(folder: StudyFolder, storage: str) -> Iterator[None]:
             cause = cause.__cause__
         kind = type(cause).__name__
         why = redact(next(iter(str(cause).splitlines()), kind), storage)
+        if locked := why_locked(error, storage):
+            why = f"{locked}: wait for it or close it"
         if "no such table" in why or kind == "UndefinedTable":
             raise StudyError(f"{folder.path}: its study is not in that database ({why})") from error
         raise StudyError(
-            f"{folder.path}: the study's database cannot be used: {why}; what was saved before "
-            "is as it was. Mend this (disk, permissions, --storage), then run the same command"
+            f"{folder.path}: the study's database cannot be used: {why}; previously saved data is "
+            "unchanged. Fix this (disk, permissions, --storage), then run the same command"
         ) from error
 
 
@@ -143,26 +178,44 @@ def _trials_in(database: BaseStorage, name: str) -> int:
     return len(database.get_all_trials(study_id, deepcopy=False))
 
 
-def _refuse_if_searched(folder: StudyFolder) -> None:
-    """What is to be searched from the beginning must not have been searched already."""
+def refuse_if_searched(folder: StudyFolder) -> None:
+    """Refuse to search from the beginning in a folder that already has results.
+
+    Raises:
+        StudyError: it has.
+    """
+    if (what := results_in(folder)) is None:
+        return
+    raise StudyError(
+        f"{folder.path}: has {what}, but the study's database has none of them; restore a copy of "
+        f"{folder.database.name}, give the --storage (or {STORAGE_VARIABLE}) that the study was "
+        "searched with, move the folder away, or choose another --name"
+    )
+
+
+def results_in(folder: StudyFolder) -> str | None:
+    """Say which results of a search a folder has; None if it has none."""
     try:
-        rows = sum(1 for _ in csv_lines(folder.leaderboard))
-    except ArchsearchError:
-        return  # there is none, or it cannot be read
-    if rows > 1:
-        raise StudyError(
-            f"{folder.path}: its leaderboard has {rows - 1} trials and this database none: give "
-            f"the --storage (or {STORAGE_VARIABLE}) that it was searched with, or another --name"
-        )
+        rows = sum(1 for _ in csv_lines(folder.leaderboard)) - 1
+    except ArchsearchError:  # there is none, or it cannot be read
+        rows = 0
+    if rows > 0:
+        return f"{rows} results in {folder.leaderboard.name}"
+    with suppress(OSError), os.scandir(folder.path / "trials") as found:
+        if any(entry.is_dir(follow_symlinks=False) for entry in found):
+            return "networks in trials/"
+    return None
 
 
 def _check_same_study(config: Study, text: str, folder: StudyFolder) -> None:
     """A study's space, limits and recipes must not change under its trials."""
     try:
         stored = from_toml(Study, text, str(folder.study))
-    except ArchsearchError as error:
+    except InputError as error:
+        first = error.problems[0]
         raise StudyError(
-            f"{folder.path}: was made by another version of archsearch; choose another --name"
+            f"{folder.path}: was made by another version of archsearch: {first.place} "
+            f"{first.message}; use that version or choose another --name"
         ) from error
     # How many finalists are retrained decides nothing about the trials.
     fixed = [name for name in Study.model_fields if name not in ("finalists", "final_seeds")]

@@ -15,6 +15,7 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from archsearch.errors import StudyError
+from archsearch.search.storage.load import load_attributes, load_trials, readable
 from archsearch.search.storage.retry import Retry
 from archsearch.search.trials import INTERRUPTED
 
@@ -58,8 +59,8 @@ class SingleWriter(BaseStorage):
 
     def _cached(self, study_id: int) -> _Cached:
         if study_id not in self._studies:
-            trials = self._do(lambda: self.database.get_all_trials(study_id, deepcopy=False))
-            attrs = self._do(lambda: self.database.get_study_user_attrs(study_id))
+            trials = self._do(lambda: load_trials(self.database, study_id))
+            attrs = self._do(lambda: load_attributes(self.database, study_id))
             cached = self._studies[study_id] = _Cached(attrs, [])
             for trial in trials:
                 self._add(cached, trial)
@@ -90,13 +91,20 @@ class SingleWriter(BaseStorage):
             StudyError: another driver creates trials of this study.
         """
         cached = self._cached(study_id)
-        return self._do(lambda: self._create(study_id, cached, template_trial))
+        made: list[int] = []
 
-    def _create(self, study_id: int, cached: _Cached, template: FrozenTrial | None) -> int:
-        made = self.database.create_new_trial(study_id, template)
+        def attempt() -> int:
+            if not made:
+                made.append(self.database.create_new_trial(study_id, template_trial))
+            self._add_made(study_id, cached, made[0])
+            return made[0]
+
+        return self._do(attempt)
+
+    def _add_made(self, study_id: int, cached: _Cached, made: int) -> None:
         trial = self.database.get_trial(made)
         if trial.number > len(cached.trials):
-            if not (self.retry or self.owns_unseen):
+            if not self.owns_unseen:
                 raise StudyError(
                     f"study {self.database.get_study_name_from_id(study_id)}: another search of it "
                     "is at work in this database; wait for it or choose another --name"
@@ -109,7 +117,6 @@ class SingleWriter(BaseStorage):
                     self.database.set_trial_state_values(unseen._trial_id, TrialState.FAIL)
                 self._add(cached, self.database.get_trial(unseen._trial_id))
         self._add(cached, trial)
-        return made
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -194,7 +201,8 @@ class SingleWriter(BaseStorage):
         return dict(self._cached(study_id).attrs)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._do(lambda: self.database.get_study_system_attrs(study_id))
+        with readable("Optuna's attributes of the study"):
+            return self._do(lambda: self.database.get_study_system_attrs(study_id))
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return self._do(lambda: self.database.get_study_id_from_name(study_name))
@@ -203,7 +211,8 @@ class SingleWriter(BaseStorage):
         return self._do(lambda: self.database.get_study_name_from_id(study_id))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._do(lambda: self.database.get_study_directions(study_id))
+        with readable("directions"):
+            return self._do(lambda: self.database.get_study_directions(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
         return self._do(self.database.get_all_studies)

@@ -8,7 +8,7 @@ import numpy as np
 
 from archsearch.analysis.constraints import Constraints, active_rules
 from archsearch.space.counting import account
-from archsearch.space.four_blocks import Knobs, Value
+from archsearch.space.four_blocks import Knobs
 from archsearch.space.neighbourhood import Neighbourhood
 from archsearch.space.sampling import draw_setting
 from archsearch.space.settings import MISFIT, AnySpace, judge_setting, knob_choices
@@ -54,12 +54,11 @@ def _account_near(
             sum(not rules & (kept | {MISFIT}) for rules in broken), samples
         )
 
-    choices = knob_choices(space)
-    settings = _settings(choices, space.max_edits)
+    settings = count_near(space)
     return account.Accounting(
         settings=settings,
         networks=settings,
-        knobs=len(choices),
+        knobs=len(knob_choices(space)),
         limits=limits,
         alone={name: share({name}) for name in limits},
         without={name: share(limits.keys() - {name}) for name in limits},
@@ -73,10 +72,10 @@ def _account_near(
     )
 
 
-def _settings(choices: dict[str, tuple[Value, ...]], most: int) -> int:
-    """How many settings have at most so many edits."""
+def count_near(space: Neighbourhood) -> int:
+    """Return the number of settings that have at most `max_edits` edits."""
     # ways[n]: of the knobs so far, with n edits.
-    ways = [1] + [0] * most
-    for values in choices.values():
+    ways = [1] + [0] * space.max_edits
+    for values in knob_choices(space).values():
         ways = [at + (len(values) - 1) * (ways[n - 1] if n else 0) for n, at in enumerate(ways)]
     return sum(ways)
