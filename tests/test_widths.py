@@ -19,6 +19,7 @@ from archsearch.common.console import rendered
 from archsearch.common.fit_width import fitted
 from archsearch.common.page import Grid, Line, Page
 from archsearch.diagnosis import diagnose
+from archsearch.diagnosis.fix import Offer
 from archsearch.diagnosis.view import diagnosis_page
 from archsearch.leaderboard.query import Query, chosen
 from archsearch.leaderboard.reader import entries, names_of, read_board
@@ -105,7 +106,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
         "search": live(),
         "status": without_load(status(StudyFolder(folder / "old")).state.page()),
         "diagnose": diagnosis_page(
-            diagnose(STUDIES[0] / "trials" / "5fa9f89058ef" / "spec.json"), ()
+            diagnose(STUDIES[0] / "trials" / "5fa9f89058ef" / "spec.json"), Offer((), (), {})
         ),
         "evaluate": evaluated(),
         "space": accounting_page("demo", account_any(study.space, study.constraints)),

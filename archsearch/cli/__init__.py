@@ -148,4 +148,4 @@ def _run(args: list[str]) -> None:
         for line in told.getvalue().splitlines():
             tell(line)
         status = error.exit_code
-    sys.exit(status)
+    sys.exit(status or 0)

@@ -47,7 +47,7 @@ def plain(page: Iterable[Line | Grid]) -> str:
     lines = (
         line
         for part in page
-        for line in ([part.text] if isinstance(part, Line) else grid_lines(part))
+        for line in ([message_line(part.text)] if isinstance(part, Line) else grid_lines(part))
     )
     return "".join(f"{line}\n" for line in lines)
 
