@@ -16,6 +16,7 @@ from types import FrameType
 
 import pytest
 
+import archsearch as asr
 from archsearch.errors import ArchsearchError
 from archsearch.study.folder import StudyFolder
 from tests.conftest import ROOT, Cli, Result
@@ -290,3 +291,87 @@ def test_an_input_that_is_no_regular_file_is_refused(
     assert result.status == 2
     assert str(file) in result.err
     assert "a bug in archsearch" not in result.err
+
+
+RUN_FILES = ("spec.json", "recipe.json", "run.json", "history.csv", "model.py", "result.json")
+TRAIN = ("--dataset", "shapes", "--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `given.json`, a spec, `how.json`, a recipe, and their training in `run`."""
+    folder = tmp_path_factory.mktemp("trained")
+    conv = {"op": "conv", "out_channels": 4, "stride": 4}
+    head = [{"op": "global_avg_pool"}, {"op": "linear", "out_features": 10}]
+    spec = {
+        "name": "tiny", "blocks": [{"name": "b", "layers": [conv]}], "output": {"layers": head},
+    }  # fmt: skip
+    (folder / "given.json").write_text(json.dumps(spec))
+    (folder / "how.json").write_text(json.dumps({"epochs": 1, "target_accuracy": None}))
+    asr.train(
+        folder / "given.json", folder / "how.json", "shapes", folder=folder / "run", device="cpu",
+        precision="fp32",
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "outside").mkdir()
+    for name in (*RUN_FILES, ".lock", "evaluation.json"):
+        (tmp_path / "outside" / name).write_text(VICTIM)
+    return tmp_path / "run"
+
+
+def train_again(cli: Cli, run: Path) -> Result:
+    given = (run.parent / "given.json", "--recipe", run.parent / "how.json")
+    with a_few_seconds():
+        return cli("train", *given, *TRAIN, "--out", run)
+
+
+def test_training_replaces_links_in_its_folder(run: Path, cli: Cli) -> None:
+    outside = run.parent / "outside"
+    before = state_of(outside)
+    for name in (*RUN_FILES, ".lock"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(outside / name)
+    result = train_again(cli, run)
+    assert result.status == 0, result.err
+    assert state_of(outside) == before
+    for name in (*RUN_FILES, ".lock"):
+        assert not (run / name).is_symlink()
+        assert VICTIM not in (run / name).read_text()
+
+
+@pytest.mark.parametrize("name", [".lock", "checkpoint.pt", "history.csv"])
+def test_training_refuses_a_pipe_in_its_folder(run: Path, cli: Cli, name: str) -> None:
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    result = train_again(cli, run)
+    assert result.status == 2
+    assert f"{run / name}: cannot be" in result.err
+    assert "is a pipe, not a regular file" in result.err
+
+
+@pytest.mark.parametrize("folder", ["evaluation", "evaluation-holdout"])
+def test_evaluate_refuses_a_folder_that_leads_out(run: Path, cli: Cli, folder: str) -> None:
+    before = state_of(run.parent / "outside")
+    (run / folder).symlink_to(run.parent / "outside", target_is_directory=True)
+    split = "holdout" if folder.endswith("holdout") else "test"
+    result = cli("evaluate", run, "--split", split, "--device", "cpu")
+    assert result.status == 2
+    assert f"{run / folder}: leads out of" in result.err
+    assert state_of(run.parent / "outside") == before
+
+
+@pytest.mark.slow
+def test_evaluate_replaces_links_in_its_folder(run: Path, cli: Cli) -> None:
+    outside = run.parent / "outside"
+    before = state_of(outside)
+    (run / "evaluation").mkdir()
+    for name in ("evaluation.json", "log.txt", "confusion.csv", "mistakes_pixels.png"):
+        (run / "evaluation" / name).symlink_to(outside / "evaluation.json")
+    assert cli("evaluate", run, "--device", "cpu").status == 0
+    assert state_of(outside) == before
+    assert not any(path.is_symlink() for path in (run / "evaluation").iterdir())
