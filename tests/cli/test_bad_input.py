@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import ROOT, Cli
 
 CONV = {"op": "conv", "out_channels": 10}
+SPEC = "studies/seeds/eva8-session6/spec.json"
 HEAD = [{"op": "global_avg_pool"}]
 
 
@@ -279,3 +280,24 @@ def test_an_unreadable_file(cli: Cli, tmp_path: Path) -> None:
     path.write_text("{}")
     path.chmod(0)
     assert "cannot be read: Permission denied" in cli("validate", path).err
+
+
+def validate_in_bash(given: str) -> subprocess.CompletedProcess[str]:
+    """Run validate on a pipe that carries a spec, as a user would type it."""
+    command = (
+        f"cat {SPEC} | {sys.executable} -m archsearch validate {given} --format ndjson --brief"
+    )
+    return subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
+def test_a_pipe_is_read_as_standard_input_and_refused_as_a_path() -> None:
+    for given in ("-", "/dev/stdin"):
+        result = validate_in_bash(given)
+        assert json.loads(result.stdout)["name"] == "eva8-session6", result.stderr
+    result = validate_in_bash(f"<(cat {SPEC})")
+    assert result.returncode == 2
+    told = "cannot be read: is a pipe, not a regular file; pipe it in and give - instead"
+    assert told in result.stderr
