@@ -83,7 +83,7 @@ def _examined(folder: StudyFolder, storage: str | None) -> Iterator[Fault]:
     name = "the study's database" if storage else folder.database.name
     try:
         if storage is None:
-            faults = [*_database(folder), *_repaired(folder)]
+            faults = list(_database(folder)) or list(_repaired(folder))
             yield from faults
             if any(fault.mended is False for fault in faults):
                 return

@@ -139,7 +139,7 @@ def test_a_row_that_a_repair_drops_is_kept_in_the_leaderboard_of_before(
 
 @pytest.mark.parametrize(
     ("version", "how"),
-    [("v9.9.z", "pip install -U optuna"), ("v3.2.0.a", "optuna storage upgrade --storage sqlite:")],
+    [("v9.9.z", "pip install -U optuna"), ("v3.0.0.d", "optuna storage upgrade --storage sqlite:")],
 )
 def test_the_schema_of_another_optuna_is_named_and_left(
     folder: StudyFolder, cli: Cli, version: str, how: str
