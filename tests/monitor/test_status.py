@@ -46,6 +46,8 @@ def test_from_outside_a_search_looks_as_from_inside(tmp_path: Path) -> None:
     assert [e.trial for e in outside.best] == [e.trial for e in inside.best]
     assert outside.curves == inside.curves
     assert outside.rejected == inside.rejected
+    assert outside.proposals_rejected == inside.proposals_rejected > 0
+    assert sum(outside.rejected.values()) > outside.proposals_rejected  # some break two rules
     assert outside.in_flight == inside.in_flight == {}
     assert outside.seconds_left() == inside.seconds_left() == 0
 
@@ -91,6 +93,19 @@ def test_the_view_says_what_is_left(tmp_path: Path) -> None:
     state.together = 2
     # One finalist cannot be shared.
     assert state.seconds_left() == pytest.approx((left - finals) / 2 + finals)
+
+
+def test_a_search_that_nobody_runs_promises_no_time(tmp_path: Path, cli: Cli) -> None:
+    with pytest.raises(Killed):
+        go(tmp_path, 10, Pretend(dies_at=12))
+    study = tmp_path / "study"
+    stopped = cli("status", study).out
+    assert "stopped; run the same `archsearch search` command to resume" in stopped
+    assert " left" not in stopped
+    with folder_lock.locked(study):
+        running = cli("status", study).out
+    assert "stopped" not in running
+    assert " left" in running
 
 
 @pytest.mark.parametrize(
