@@ -20,7 +20,7 @@ from tests.conftest import Cli
 from tests.search.test_driver import Killed, Pretend, check_done, demo, go, rows
 
 TRIALS = 4
-MUTATIONS = 40
+MUTATIONS = 20
 VALUES: tuple[Any, ...] = (
     None, "", "null", "{", "[1]", "{}", "0", "-1", "NaN", '"x"', "true", "x" * 100_000, -1, 0, 3,
     10**12, 1.5, float("inf"), b"\xff\xfe", "2026-13-45", "../../../v", "RUNNING", "COMPLETE",
