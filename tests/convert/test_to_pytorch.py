@@ -289,6 +289,16 @@ def test_another_networks_checkpoint_does_not_load(other: Spec, tmp_path: Path) 
         module.load_checkpoint(tmp_path / "checkpoint.pt")
 
 
+def test_a_checkpoint_of_another_format_is_not_called_another_networks(tmp_path: Path) -> None:
+    analysis = analyze(dilated(2))
+    path = tmp_path / "checkpoint.pt"
+    trained(build(analysis.network), path, analysis)
+    module = imported(pytorch_source(analysis), tmp_path)
+    torch.save({**torch.load(path), "format": 3, "run": "of a kind to come"}, path)
+    with pytest.raises(ValueError, match="has format 3, not 2: export the network again"):
+        module.load_checkpoint(path)
+
+
 @given(names=NAMES)
 def test_every_character_is_visible(names: list[str]) -> None:
     analysis = analyze(named(*names))
