@@ -1,6 +1,6 @@
 """Signals at random moments of `search`, `train` and `export`; each must end them well within 5 s.
 
-Run: python -m fault_drill.signals --count 1000   (in benchmarks/; about 2 hours on two idle cores)
+Run: python -m fault_drill.signals --count 1000   (in benchmarks/; about 3 hours on two idle cores)
      python -m fault_drill.signals --count 100 --first 300 --folder signals   (the next hundred)
 
 A signal (Ctrl-C, SIGTERM, a closed terminal) must end a command with status 130, without a
