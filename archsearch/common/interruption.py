@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 EXIT_STATUS = 130
-GRACE_S = 4.0
+GRACE_S = 3.0
 """How long to wait for a safe point: a command ends within 5 s of a signal."""
 SIGNALS: list[signal.Signals] = [
     getattr(signal, name)
