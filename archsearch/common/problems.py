@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -250,20 +252,21 @@ def _homes(model: type[BaseModel], name: str) -> list[str]:
 
 
 def _value(raw: Any, path: Path) -> Any:
-    for part in path:
-        raw = raw[part]
-    return raw
+    """Return what a path leads to; None if it leads nowhere, as with a key that is there twice."""
+    try:
+        return reduce(getitem, path, raw)
+    except (LookupError, TypeError):
+        return None
 
 
 def _records_at(model: type[BaseModel], path: Path, raw: Any) -> list[type[BaseModel]]:
     """Return the records that may stand at a path: all that a union there allows."""
-    records, node = [model], raw
-    for part in path:
-        if isinstance(node, Mapping):
-            chosen = _chosen(records, node)
+    records = [model]
+    for depth, part in enumerate(path):
+        if isinstance(part, str):
+            chosen = _chosen(records, _value(raw, path[:depth]))
             fields = [record.model_fields[part] for record in chosen if part in record.model_fields]
             records = [record for field in fields for record in _records_in(field.annotation)]
-        node = node[part]
     return list(dict.fromkeys(records))
 
 

@@ -113,6 +113,9 @@ def test_keys_that_are_no_strings_are_problems(data: Any) -> None:
 def test_a_duplicate_key_is_reported_where_it_is() -> None:
     with pytest.raises(InputError, match=r"has 1 problem\n  'a\.b' +unknown key"):
         from_json(Constraints, '{"a.b": 1, "a.b": {"c": 2}}', "given")
+    for twice in ('"blocks": [{"x": 1}], "blocks": 3', '"blocks": 3, "blocks": [{"x.y": 1}]'):
+        with pytest.raises(InputError, match="  blocks"):
+            from_json(Spec, f"{{{twice}}}", "given")
 
 
 def test_thirty_thousand_unknown_keys_are_a_short_message() -> None:
