@@ -22,7 +22,7 @@ from archsearch.leaderboard.entry import Entry
 from archsearch.search import events
 from archsearch.space.counting.account import Accounting
 from archsearch.spec.formatting import axes
-from archsearch.training.progress import bar, clock, epoch_figures
+from archsearch.training.progress import LEAST_SHARE, bar, clock, epoch_figures
 
 SHOWN_BEST = 5
 QUIET_S = 30.0
@@ -216,7 +216,7 @@ class SearchState:
             begun = [
                 (now - at.began) / share
                 for key, at in list(self.in_flight.items())
-                if (share := self.epoch_share(key)) > 0
+                if (share := self.epoch_share(key)) >= LEAST_SHARE
             ]
             trial = _mean(begun)
         if not trial:

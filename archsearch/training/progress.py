@@ -14,6 +14,10 @@ def epoch_figures(epoch: Epoch) -> str:
     return ", ".join(parts)
 
 
+LEAST_SHARE = 0.05
+"""Of an epoch, before it tells how long the rest will take: the first steps are slow."""
+
+
 def bar(share: float, width: int) -> str:
     """Draw a share from 0 to 1 as a bar."""
     full = int(width * min(1.0, max(0.0, share)))

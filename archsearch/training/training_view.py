@@ -13,7 +13,7 @@ from rich.text import Text
 
 from archsearch.common.console import stderr_console
 from archsearch.training.loop import batches_per_epoch, target_reached
-from archsearch.training.progress import bar, clock, epoch_figures
+from archsearch.training.progress import LEAST_SHARE, bar, clock, epoch_figures
 from archsearch.training.recipe import Recipe
 from archsearch.training.records import Epoch
 
@@ -105,9 +105,9 @@ class TrainingView:
         return told if left is None else f"{told}, about {clock(left)} left"
 
     def seconds_left(self, at: float) -> float | None:
-        """Estimate the seconds left from the pace of this call; None before its first step."""
+        """Estimate the seconds left from the pace of this call; None in its first moments."""
         epochs = len(self.trained) + self.share
-        if self._began is None or not epochs:
+        if self._began is None or epochs < LEAST_SHARE:
             return None
         return (at - self._began) / epochs * (self.recipe.epochs - self.done - self.share)
 

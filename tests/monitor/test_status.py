@@ -174,6 +174,8 @@ def test_the_time_left_is_known_within_the_first_epoch(tmp_path: Path) -> None:
         go(tmp_path, 6, Pretend(dies_at=1), events=events)
     state = folded(events, 6)
     assert state.seconds_left() is None
+    state.epoch_share = lambda _key: 0.01  # too little to go by
+    assert state.seconds_left() is None
     state.epoch_share = lambda _key: 0.5
     state.in_flight["trial-0"].began -= 10.0  # half an epoch in ten seconds
     left = state.seconds_left()
