@@ -224,9 +224,9 @@ def watch(child: int, command: Command, interrupt_at: bytes | float | None = Non
             break
         time.sleep(pause)
         pause = min(pause * 1.3, 0.1)
-        now, cpu_s = time.monotonic(), cpu_seconds(child)
-        if cpu_s is None or cpu_s > used:
-            used, moved = cpu_s or used, now
+        now, (cpu_s, sleeps) = time.monotonic(), activity(child)
+        if cpu_s > used or not sleeps:
+            used, moved = cpu_s, now
         if interrupt_at and _is_time(interrupt_at, command, used):
             interrupt_at = None
             os.kill(child, signal.SIGINT)
@@ -263,13 +263,16 @@ def _is_time(interrupt_at: bytes | float, command: Command, used: float) -> bool
     return any(interrupt_at in path.read_bytes() for path in (command.out, command.err))
 
 
-def cpu_seconds(process: int) -> float | None:
-    """Return how much CPU time a process has used; None where nobody says."""
+def activity(process: int) -> tuple[float, bool]:
+    """Return the CPU time that a process has used, and whether it waits for something.
+
+    Where nobody says, it is never waiting, so that only `WALL_S` ends it.
+    """
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return 0.0, False
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S, fields[0] == "S"
 
 
 def threads() -> int:
