@@ -23,6 +23,7 @@ SERVES = {
     "analysis/verdict_view.py": ("validate",),
     "leaderboard/view.py": ("leaderboard",),
     "study/folder.py": ("search", "status", "doctor", "dashboard"),
+    "space/counting/view.py": ("space",),
     "executors/processes/pool.py": ("search",),
     "executors/ray/cluster.py": ("search",),
     "executors/ray/executor.py": ("search",),
