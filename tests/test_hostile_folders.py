@@ -249,7 +249,7 @@ def test_a_hash_that_names_no_folder_of_the_study_is_refused(
             (json.dumps(spec_hash),),
         )
     # The folder that trials/<hash> would be: two levels up, beside the study.
-    for command in ("status", "doctor", "search"):
+    for command in ("status", "search"):
         assert attack.run(command).status == 2
     board = attack.study / "leaderboard.csv"
     text = board.read_text()
@@ -258,6 +258,10 @@ def test_a_hash_that_names_no_folder_of_the_study_is_refused(
     board.write_text(text)
     attack.run("report")
     attack.run("leaderboard")
+    doctor = attack.run("doctor")
+    assert doctor.status == 0, doctor.out
+    assert "spec_hash" in doctor.out
+    assert attack.run("status").status == 0
 
 
 @pytest.mark.parametrize("plant", [is_a_pipe, is_endless, is_a_socket])

@@ -61,6 +61,7 @@ def live() -> Page:
     state.curves = {row.trial: [0.5, 0.6, 0.7, 0.75, 0.8, 0.82] * 4 for row in best}
     state.trial_epoch_seconds = [1234.5]
     state.rejected = Counter(max_params=1_204, min_receptive_field=77)
+    state.proposals_rejected = 1_230
     told = "5fa9f89058ef: 128,866 params, RF 65, 18.6M MACs"
     figures = "loss 0.123, train 99.99%, hold-out 93.12%, 1,234.5 s, 12,345 images/s"
     state.in_flight = {

@@ -69,9 +69,7 @@ def csv_rows(path: Path) -> Iterator[dict[str, str]]:
             yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise ArchsearchError(
-            f"{path}: cannot be read: {why}; give a study folder (studies/NAME)"
-        ) from error
+        raise ArchsearchError(f"{path}: cannot be read: {why}") from error
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[int, dict[Any, Any]]]:

@@ -89,7 +89,7 @@ def load_checkpoint(path: str | Path) -> Net:
     """
     stored = torch.load(path, map_location="cpu", weights_only=True)
     if stored["format"] != 2:
-        raise ValueError(f"{path} has format {stored['format']}, not 2: export the network again")
+        raise ValueError(f"{path}: format {stored['format']}, not 2: export it again")
     # Shapes alone do not tell networks apart: a dilation, say, leaves no trace in them.
     if not stored["run"].startswith(f"network {SPEC_HASH[:12]} "):
         raise ValueError(f"{path} belongs to another network ({stored['run']})")

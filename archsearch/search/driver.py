@@ -101,8 +101,8 @@ def search(
                     database.retry.give_up()
                     if database.retry.lost:
                         raise  # whoever has the study now writes
-                # What was cut off may have made a trial; it is nobody else's.
-                database.owns_unseen |= isinstance(error, KeyboardInterrupt)
+                if isinstance(error, KeyboardInterrupt):
+                    database.forget()  # what was cut off may have reached the database
                 with suppress(ArchsearchError, SQLAlchemyError, OptunaError):
                     # None of these is a trial's fault, but that a device was lost may be.
                     stored.requeue(driver.study, blame=isinstance(error, DeviceLostError))

@@ -25,7 +25,8 @@ if __name__ == "__main__":
         with listening(), saving(lambda: "last words\\n"):
             try:
                 print("at work", child.pid, flush=True)
-                signal.pause()
+                while not interruption.asked():
+                    time.sleep(0.01)
             finally:
                 print("saving", flush=True)
                 if "slow" in sys.argv:

@@ -295,7 +295,7 @@ def test_a_checkpoint_of_another_format_is_not_called_another_networks(tmp_path:
     trained(build(analysis.network), path, analysis)
     module = imported(pytorch_source(analysis), tmp_path)
     torch.save({**torch.load(path), "format": 3, "run": "of a kind to come"}, path)
-    with pytest.raises(ValueError, match="has format 3, not 2: export the network again"):
+    with pytest.raises(ValueError, match="format 3, not 2: export it again"):
         module.load_checkpoint(path)
 
 

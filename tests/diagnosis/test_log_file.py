@@ -208,10 +208,10 @@ def test_what_is_missing_is_reported_with_what_is_there(cli: Cli, tmp_path: Path
 
 
 def test_many_and_long_columns_are_bounded(tmp_path: Path) -> None:
-    row = {f"{'x' * 5_000}{i}": 1 for i in range(300)}
+    row = {f"{'x' * 5_000}{i}": 1 for i in range(100)}
     with pytest.raises(InputError) as caught:
         read_training_log(written(tmp_path / "log.csv", [row]))
-    assert "and 280 more" in str(caught.value)
+    assert "and 80 more" in str(caught.value)
     assert len(str(caught.value)) < 2_000
 
 

@@ -365,7 +365,7 @@ def test_what_cells_hold_is_text_in_every_format(cli: Cli, tmp_path: Path) -> No
     out = cli("leaderboard", folder, "--format", "csv").out
     head_again, row = list(csv.reader(io.StringIO(out, newline="")))
     assert head_again[-1] == "'=col|umn"
-    assert row[2] == f"'{HOSTILE}"
+    assert row[2] == f"'{HOSTILE}".replace("\x1b", r"\x1b")
     assert rows(cli, folder)[0]["spec_hash"] == HOSTILE
 
 

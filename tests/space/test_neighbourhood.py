@@ -275,7 +275,7 @@ def test_a_large_spec_is_sampled_as_often_as_there_is_time_for() -> None:
     config = Study(name="x", space=Neighbourhood(base=large), constraints=LIMITS)
     found = accounted(config)
     assert found.samples == 100_000 // sum(1 for _ in analyze(large).network.nodes())
-    assert f"from {found.samples} drawn" in plain(accounting_page("x", found))
+    assert f"sampled: {found.samples:,} settings drawn" in plain(accounting_page("x", found))
     assert found.feasible == estimate_proportion(0, found.samples)
     assert accounted(near()).samples == 2_000
 

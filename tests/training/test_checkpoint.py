@@ -407,8 +407,8 @@ FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(b"PK\1\2" * 100_001 + b"PK\5\6" + bytes(18)), "100,000 parts"
     ),
     "sparse": (sparse, "4,398,046,511,104 bytes, too many for"),
-    "folder": (Path.mkdir, "is not a regular file"),
-    "pipe": (os.mkfifo, "is not a regular file"),
+    "folder": (Path.mkdir, "not a regular file|Is a directory"),
+    "pipe": (os.mkfifo, "not a regular file|Is a directory"),
 }  # fmt: skip
 
 

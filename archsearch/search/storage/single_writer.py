@@ -53,6 +53,11 @@ class SingleWriter(BaseStorage):
     _studies: dict[int, _Cached] = field(default_factory=dict)
     _places: dict[int, tuple[_Cached, int]] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """Read everything again when it is next needed."""
+        self._studies.clear()
+        self._places.clear()
+
     def _do(self, operation: Callable[[], T], again: Callable[[], T] | None = None) -> T:
         """Run an operation on the database, one that may be repeated (or `again` instead)."""
         return self.retry.do(operation, again) if self.retry else operation()
