@@ -281,7 +281,7 @@ def test_a_folder_whose_trials_are_in_another_database_is_not_searched_anew(
 ) -> None:
     go(tmp_path, database, 2)
     database.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    with pytest.raises(StudyError, match="has 2 results .* has none of them"):
+    with pytest.raises(StudyError, match=r"has 2 results .* has none of them"):
         go(tmp_path, database, 2)
     with pytest.raises(KeyError):  # nor is one begun there
         stored(database)
