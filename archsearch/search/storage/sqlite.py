@@ -50,7 +50,9 @@ def sqlite_storage(
         patiently: runs an operation again while another program has locked the database.
     """
     path = database_file(url)
-    events = [(_write_ahead, "connect")] if path and is_local(path) else []
+    events = [(_bound_wait, "connect")]
+    if path and is_local(path):
+        events.append((_write_ahead, "connect"))
     database = patiently(lambda: open_rdb(url, {"pool_events": events}, create=True))
     try:
         yield database
@@ -81,11 +83,14 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
+def _bound_wait(connection: Any, _record: object) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+
+
 def _write_ahead(connection: Any, _record: object) -> None:
     """Switch a new connection to a write-ahead log; without one, readers are waited for."""
     with suppress(sqlite3.OperationalError):  # another program reads it now, or it is read-only
         connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
 
 
 def is_local(path: Path) -> bool:
