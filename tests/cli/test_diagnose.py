@@ -228,5 +228,5 @@ def test_limits_on_the_command_line_replace_those_of_the_file(cli: Cli, tmp_path
     assert "1 over the limit of 214,650" in parameters
     assert "1 short of 78" in field
     limits = tmp_path / "limits.json"
-    limits.write_text('{"max_params": 1000, "max_macs": 1}')
+    limits.write_text('{"max_params": 1000, "max_macs": 12000000}')
     assert len(broken("--constraints", str(limits), "--max-params", "300000")) == 1
