@@ -23,10 +23,6 @@ TYPE_CHECKING = False  # type checkers take it for true; `typing` takes long to 
 if TYPE_CHECKING:
     from typing import TextIO
 
-TYPE_CHECKING = False  # type checkers take it for true; `typing` takes long to load
-if TYPE_CHECKING:
-    from typing import TextIO
-
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = interruption.EXIT_STATUS
 

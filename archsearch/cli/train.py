@@ -84,9 +84,10 @@ def train(
     view: TrainingView | None = None
 
     def last_words() -> str:
-        done = view.done if view else 0
+        if not (view and view.done):
+            return "interrupted in the first epoch, before anything was saved\n"
         return (
-            f"interrupted after {done} epochs, saved in {job.folder}; "
+            f"interrupted after {view.done} epochs, saved in {job.folder}; "
             "run the same command to go on\n"
         )
 

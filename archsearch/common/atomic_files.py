@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import stat
@@ -118,13 +119,23 @@ def drop_temporaries(folder: Path, process: int | None = None) -> list[Path]:
     """
     owner = r"\d+" if process is None else str(process)
     name = re.compile(rf"\..+\.{owner}\.tmp")  # as `replacing` makes them
-    found = [p for p in sorted(folder.rglob(".*.tmp")) if name.fullmatch(p.name) and p.is_file()]
+    found = [
+        path
+        for path in sorted(folder.rglob(".*.tmp"))
+        if name.fullmatch(path.name) and (path.is_symlink() or path.is_file())
+    ]
     for path in found:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise unwritable(path, error) from error
     return found
+
+
+def free_name(path: Path) -> Path:
+    """Return a path beside `path` under which the file as it was can be kept."""
+    names = (f"{path.name}.before{'' if n == 1 else f'-{n}'}" for n in itertools.count(1))
+    return next(at for at in map(path.with_name, names) if not os.path.lexists(at))
 
 
 def unwritable(path: Path, error: OSError) -> ArchsearchError:

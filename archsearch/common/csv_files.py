@@ -102,7 +102,7 @@ def mended_csv(path: Path, columns: Sequence[str]) -> int:
     """Drop the lines of a CSV that are no rows of these columns; how many those were.
 
     It is repaired a line at a time, so that a large one takes no memory. A link is replaced by a
-    copy.
+    copy; a file of other columns is kept beside it.
 
     Raises:
         ArchsearchError: it cannot be read or written, or is larger than `MAX_REPAIRED_BYTES`.
@@ -117,9 +117,12 @@ def mended_csv(path: Path, columns: Sequence[str]) -> int:
             empty = file.tell() == 0
         if first == head and not (empty or dropped or path.is_symlink()):
             return 0
+        source = path
+        if first != head and not path.is_symlink():  # of another version, perhaps: it is kept
+            source = path.rename(atomic_files.free_name(path))
         with (
             atomic_files.replacing(path) as temporary,
-            open_regular(path) as file,  # closed before it is replaced, which Windows asks for
+            open_regular(source) as file,  # closed before it is replaced, which Windows asks for
             temporary.open("wb") as copy,
         ):
             copy.write(head)

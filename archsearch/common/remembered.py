@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -25,10 +26,10 @@ def remembered(name: str, key: str, measure: Callable[[], float]) -> float:
     path = cache_folder() / f"{name}.json"
     try:
         known = dict(json.loads(read_at_most(path, MAX_BYTES)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         known = {}
     value = known.get(key)
-    if isinstance(value, int | float):
+    if isinstance(value, bool) or (isinstance(value, int | float) and 0 < value < math.inf):
         return value
     value = measure()
     kept = {**known, key: value}

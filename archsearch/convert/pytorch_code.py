@@ -85,9 +85,14 @@ def load_checkpoint(path: str | Path) -> Net:
     """Net with an archsearch checkpoint's weights, set to inference (`net.eval()`).
 
     Raises:
-        ValueError: the checkpoint is another network's, or of another format.
+        ValueError: the checkpoint is damaged, another network's, or of another format.
     """
-    stored = torch.load(path, map_location="cpu", weights_only=True)
+    content = Path(path).read_bytes()
+    # The file's end; checkpoints of archsearch before 0.2 have none.
+    before, _, digest = content.rpartition(b"archsearch sha256 ")
+    if before and hashlib.sha256(content[:-64]).hexdigest().encode() != digest:
+        raise ValueError(f"{path} is damaged: its checksum does not match")
+    stored = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     if stored["format"] != 2:
         raise ValueError(f"{path}: format {stored['format']}, not 2: export it again")
     # Shapes alone do not tell networks apart: a dilation, say, leaves no trace in them.

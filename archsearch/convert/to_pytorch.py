@@ -53,7 +53,8 @@ def pytorch_source(analysis: Analysis) -> str:
     """
     parts = [
         _docstring(analysis),
-        "from pathlib import Path\n\nimport torch\nfrom torch import Tensor, nn\n",
+        "import hashlib\nimport io\nfrom pathlib import Path\n\n"
+        "import torch\nfrom torch import Tensor, nn\n",
         f'SPEC_HASH = "{analysis.spec_hash}"\n"""Which network this is."""\n',
         *(HELPERS[name] for name in HELPERS if name in _used(analysis.network.trunk)),
         _net(analysis),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from archsearch.common import atomic_files, csv_files
+from archsearch.common.guarded_files import SpecialFileError, read_at_most
 from archsearch.leaderboard.csv_lines import MAX_BYTES
 from archsearch.spec.formatting import axes
 from archsearch.spec.ops import Pair
@@ -120,23 +118,16 @@ def write_leaderboard(path: Path, entries: Iterable[Entry], knobs: Iterable[str]
 def keep_if_longer(path: Path, rows: int) -> Path | None:
     """Rename a leaderboard that has more rows than will replace it; return its new path."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        if path.is_symlink():
             return None
-        with path.open("rb") as file:
-            lines = file.read(MAX_BYTES).count(b"\n")
+        lines = read_at_most(path, MAX_BYTES).count(b"\n")
         if lines - 1 <= rows:
             return None
-        return path.rename(free_name(path))
-    except FileNotFoundError:
+        return path.rename(atomic_files.free_name(path))
+    except (FileNotFoundError, SpecialFileError):
         return None
     except OSError as error:
         raise atomic_files.unwritable(path, error) from error
-
-
-def free_name(path: Path) -> Path:
-    """Return a path beside `path` under which the file as it was can be kept."""
-    names = (f"{path.name}.before{'' if n == 1 else f'-{n}'}" for n in count(1))
-    return next(at for at in map(path.with_name, names) if not os.path.lexists(at))
 
 
 def leaderboard_text(entries: Iterable[Entry], knobs: Iterable[str]) -> str:

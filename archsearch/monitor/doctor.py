@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from archsearch.errors import ArchsearchError, CheckpointError, StudyError
 from archsearch.leaderboard.entry import (
     REJECTION_COLUMNS,
     Entry,
-    free_name,
     keep_if_longer,
     leaderboard_text,
     write_leaderboard,
@@ -142,24 +141,38 @@ def _repaired(folder: StudyFolder) -> Iterator[Fault]:
     if not path.is_file():
         return
     merge_log(path)
+    if _has_log(path):
+        raise StudyError(f"{path}: another program has it open; close it, then run doctor again")
     open_for_reading(folder.storage)  # by another version of Optuna it could not be repaired
     name = _name_of(folder, study_names(path))
-    copy = folder.path / f".{path.name}.{os.getpid()}.tmp"
     try:
-        copy_database(path, copy)
-        found = repair(copy, name, _text_of(folder.study))
-        if not found:
-            return
-        kept = free_name(path)
-        shutil.copyfile(path, kept)
-        copy.replace(path)
+        # Elsewhere: what SQLite writes beside a database may be a link in a prepared folder.
+        with tempfile.TemporaryDirectory() as elsewhere:
+            copy = Path(elsewhere) / path.name
+            copy_database(path, copy)
+            found = repair(copy, name, _text_of(folder.study))
+            if not found:
+                return
+            kept = atomic_files.free_name(path)
+            with atomic_files.replacing(kept) as temporary:
+                shutil.copyfile(path, temporary)
+            with atomic_files.replacing(path) as temporary:
+                shutil.copyfile(copy, temporary)
+    except sqlite3.Error as error:
+        raise BeyondRepairError(f"cannot be repaired: {error}; restore a copy") from error
     except OSError as error:
         raise atomic_files.unwritable(path, error) from error
-    finally:
-        copy.unlink(missing_ok=True)
     for place, message in found:
         yield Fault(place, message, mended=True)
     yield Fault("study.db", f"was repaired; {kept.name} is what it was before", mended=True)
+
+
+def _has_log(path: Path) -> bool:
+    """Return whether a database has changes that are in its write-ahead log alone."""
+    try:
+        return Path(f"{path}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _name_of(folder: StudyFolder, names: list[str]) -> str:

@@ -229,8 +229,8 @@ class SearchState:
         if not self.in_flight:
             return self.doing
         told = ", ".join(
-            f"{at.label} epoch {min(at.done + 1, at.epochs)}/{at.epochs} "
-            f"{self.epoch_share(key):.0%} done"
+            f"{at.label} epoch {min(at.done + 1, at.epochs)}/{at.epochs}"
+            + (f" {share:.0%} done" if (share := self.epoch_share(key)) else "")  # not on Ray
             for key, at in list(self.in_flight.items())
         )
         left = self.seconds_left()
@@ -253,7 +253,7 @@ class SearchState:
                     f"  {at.label}",
                     bar((at.done + self.epoch_share(key)) / max(1, at.epochs), 12),
                     f"{at.done}/{at.epochs}",
-                    f"{self.epoch_share(key):.0%}",
+                    f"{share:.0%}" if (share := self.epoch_share(key)) else "",
                     at.figures or at.about,
                 )
                 for key, at in at_work

@@ -18,7 +18,7 @@ from archsearch.common.parse import from_toml
 from archsearch.errors import ArchsearchError, shown
 from archsearch.monitor.optuna_rows import READABLE, TABLES, is_time, text_or_bytes
 from archsearch.search import trials as stored
-from archsearch.search.storage.load import record_problems
+from archsearch.search.storage.load import readable, record_problems
 from archsearch.search.storage.open import open_for_reading
 from archsearch.search.stored_values import Attr, DamagedStoreError
 from archsearch.study.config import Study
@@ -296,17 +296,27 @@ def repair(path: Path, name: str, study_file: str) -> list[tuple[str, str]]:
         of_name = "SELECT study_id FROM studies WHERE study_name = ?"
         if (found := rows.execute(of_name, (name,)).fetchone()) is None:
             return []
+        _drop_code(rows)
         work = Repair(rows, found[0])
         work.optuna_records()
         database = open_for_reading(f"sqlite:///{path}")
-        trials = database.get_all_trials(work.study_id, deepcopy=False)
-        attrs = database.get_study_user_attrs(work.study_id)
+        with readable("Optuna's tables"):
+            trials = database.get_all_trials(work.study_id, deepcopy=False)
+            attrs = database.get_study_user_attrs(work.study_id)
         config = work.study_attributes(attrs, len(trials), study_file)
         known: set[str] = set()
         if config:
             for trial in sorted(trials, key=lambda trial: trial.number):
                 work.trial(trial, config, known)
     return work.done
+
+
+def _drop_code(rows: sqlite3.Connection) -> None:
+    """Drop triggers and views, which would act on what is repaired; Optuna has none."""
+    found = rows.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'view')")
+    for kind, name in found.fetchall():
+        quoted = str(name).replace('"', '""')
+        rows.execute(f'DROP {kind} "{quoted}"')
 
 
 def study_names(path: Path) -> list[str]:

@@ -128,7 +128,7 @@ def _rejected(folder: StudyFolder) -> tuple[Counter[str], int]:
     if not folder.rejections.exists():
         return Counter(), 0
     try:
-        rules = [(row["rules"] or "").split() for row in csv_files.csv_rows(folder.rejections)]
+        rules = [(row.get("rules") or "").split() for row in csv_files.csv_rows(folder.rejections)]
     except ArchsearchError:
         return Counter(), 0  # `archsearch doctor` repairs it
     return Counter(rule for broken in rules for rule in broken), len(rules)

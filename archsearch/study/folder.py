@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
-from archsearch.common.guarded_files import SPEC_HASH, inside, kind
+from archsearch.common.guarded_files import SPEC_HASH, inside, kind, open_regular
 from archsearch.errors import StudyError, shown
+
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 class StudyFolder:
@@ -66,3 +69,22 @@ class StudyFolder:
                     f"{path}: is {kind(mode)}, and SQLite would write outside of the folder; put "
                     "a copy of the file in its place, or give the database elsewhere by --storage"
                 )
+        if _names_another(Path(f"{self.database}-journal")):
+            raise StudyError(
+                f"{self.database}-journal: names a further journal, which SQLite would delete, and "
+                "archsearch never writes one: do not trust this folder, or remove that file"
+            )
+
+
+def _names_another(journal: Path) -> bool:
+    """Return whether a rollback journal ends in the name of a super-journal.
+
+    See "The Super-Journal Name" in SQLite's file format: it ends with the journal's magic number.
+    """
+    try:
+        with open_regular(journal) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_JOURNAL_MAGIC)))
+            return file.read() == _JOURNAL_MAGIC
+    except OSError:
+        return False

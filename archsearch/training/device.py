@@ -25,7 +25,6 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE_BYTES = 2**21
 _HEAP_BYTES = 2**32
-_MAX_BYTES = 1 << 20
 """Of what is remembered of this machine."""
 
 

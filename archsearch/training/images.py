@@ -7,8 +7,9 @@ import http.client
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from archsearch.common.atomic_files import cache_folder, replacing
+from archsearch.common.console import tell
 from archsearch.common.guarded_files import open_regular
 from archsearch.errors import ArchsearchError, DataError
 from archsearch.training import shapes
@@ -123,7 +125,12 @@ def _torchvision(folder: Path | None) -> Dataset:
         with _socket_timeout(_DOWNLOAD_TIMEOUT_S):
             if download:
                 root.mkdir(parents=True, exist_ok=True)
-            splits = [CIFAR10(str(root), train=train, download=download) for train in (True, False)]
+                if not all(batch.exists() for batch in batches):
+                    tell("downloading CIFAR-10, 170 MB")
+            with redirect_stderr(StringIO()):  # a progress bar that moves the cursor
+                splits = [
+                    CIFAR10(str(root), train=train, download=download) for train in (True, False)
+                ]
     except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
         what = "could not be downloaded" if download else f"is not in {root}"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -299,6 +299,19 @@ def test_a_checkpoint_of_another_format_is_not_called_another_networks(tmp_path:
         module.load_checkpoint(path)
 
 
+def test_a_damaged_checkpoint_does_not_load(tmp_path: Path) -> None:
+    analysis = analyze(dilated(2))
+    path = tmp_path / "checkpoint.pt"
+    trained(build(analysis.network), path, analysis)
+    module = imported(pytorch_source(analysis), tmp_path)
+    content = bytearray(path.read_bytes())
+    weight = module.load_checkpoint(path).state_dict()[next(iter(module.Net().state_dict()))]
+    content[content.index(weight.numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="its checksum does not match"):
+        module.load_checkpoint(path)
+
+
 @given(names=NAMES)
 def test_every_character_is_visible(names: list[str]) -> None:
     analysis = analyze(named(*names))

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -204,3 +206,82 @@ def test_a_database_that_is_missing_is_reported_with_what_the_folder_has(
     assert f"is missing, but the folder has {TRIALS} results in leaderboard.csv" in found.out
     assert folder.leaderboard.read_bytes() == board
     assert not folder.database.exists()
+
+
+def super_journal(database: Path, victim: Path) -> bytes:
+    """A rollback journal that names another; SQLite deletes that when it has played this back."""
+    magic, name = bytes.fromhex("d9d505f920a163d7"), str(victim).encode()
+    page = struct.unpack(">H", database.read_bytes()[16:18])[0]
+    pages = database.stat().st_size // page
+    head = (magic + struct.pack(">IIIII", 0, 1, pages, 512, page)).ljust(512, b"\0")
+    tail = struct.pack(">I", (1 << 30) // page + 1) + name
+    return head + tail + struct.pack(">II", len(name), sum(name)) + magic
+
+
+@pytest.mark.parametrize("command", ["status", "doctor", "search"])
+def test_a_journal_that_names_a_file_to_delete_is_refused(
+    folder: StudyFolder, cli: Cli, tmp_path: Path, command: str
+) -> None:
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("years of work")
+    journal = folder.path / "study.db-journal"
+    journal.write_bytes(super_journal(folder.database, victim))
+    if command == "search":
+        with pytest.raises(StudyError, match="names a further journal"):
+            go(folder.path.parent, TRIALS)
+    else:
+        found = cli(command, folder.path)
+        assert (found.status, "names a further journal" in found.err) == (2, True)
+    assert victim.read_text() == "years of work"
+
+
+def test_a_database_that_another_program_has_open_is_not_repaired(
+    folder: StudyFolder, cli: Cli
+) -> None:
+    with closing(sqlite3.connect(folder.database, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN")
+        other.execute("SELECT COUNT(*) FROM trials").fetchone()
+        change(folder, f"UPDATE trial_user_attributes SET value_json = '7' WHERE {OF_TRIAL_1}")
+        found = cli("doctor", folder.path)
+        assert (found.status, "another program has it open" in found.err) == (2, True)
+        other.execute("ROLLBACK")
+    assert not (folder.path / "study.db.before").exists()
+    assert cli("doctor", folder.path).status == 0
+
+
+def test_links_of_the_names_of_temporary_files_are_removed(
+    folder: StudyFolder, cli: Cli, tmp_path: Path
+) -> None:
+    change(folder, f"DELETE FROM trial_user_attributes WHERE key = 'spec_hash' AND {OF_TRIAL_1}")
+    for suffix in ("", "-journal", "-wal"):
+        link = folder.path / f".study.db.{os.getpid()}.tmp{suffix}"
+        link.symlink_to(tmp_path / "outside")
+    assert cli("doctor", folder.path).status == 0
+    assert not (tmp_path / "outside").exists()
+    assert not list(folder.path.glob(".*.tmp"))
+
+
+def test_triggers_do_not_act_on_a_repair(folder: StudyFolder, cli: Cli) -> None:
+    change(folder, f"UPDATE trial_user_attributes SET value_json = '{{' WHERE {OF_TRIAL_1}")
+    with closing(sqlite3.connect(folder.database)) as database, database:
+        database.execute(
+            "CREATE TRIGGER t BEFORE DELETE ON trial_user_attributes "
+            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    repaired(folder, cli)
+
+
+def test_an_attribute_too_deep_to_parse_is_damage(folder: StudyFolder, cli: Cli) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    change(folder, "UPDATE study_user_attributes SET value_json = ? WHERE key = 'asked'", deep)
+    assert "cannot be read" in refused(folder, cli)
+
+
+def test_rejections_of_other_columns_are_kept_aside(folder: StudyFolder, cli: Cli) -> None:
+    other = "proposal,trial,rulez\n1,0,max_params\n"
+    folder.rejections.write_text(other)
+    assert cli("status", folder.path).status == 0
+    go(folder.path.parent, TRIALS + 1)
+    assert (folder.path / "rejections.csv.before").read_text() == other
+    assert folder.rejections.read_text().startswith("proposal,trial,rules,")

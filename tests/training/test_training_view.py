@@ -141,3 +141,16 @@ def test_what_was_measured_is_remembered_by_machine(tmp_path: Path) -> None:
     for i in range(MAX_REMEMBERED):
         remembered("m", str(i), measure)
     assert remembered("m", "b", measure) == taken[-1] != 2.5  # only the latest are kept
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 0}', '{"a": NaN}', '{"a": -1}', "[" * 5_000, "[]", '{"a": "x"}']
+)
+def test_what_cannot_have_been_measured_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "archsearch").mkdir()
+    (tmp_path / "archsearch" / "m.json").write_text(text)
+    assert remembered("m", "a", lambda: 1.5) == 1.5
+    assert remembered("m", "a", lambda: 2.5) == 1.5

@@ -52,7 +52,14 @@ def readable(place: str) -> Iterator[None]:
         yield
     except (ArchsearchError, SQLAlchemyError, OptunaError, OSError):
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+        RecursionError,
+    ) as error:
         if is_absent(error):
             raise
         raise DamagedStoreError(place, f"cannot be read: {_told(error)}") from error

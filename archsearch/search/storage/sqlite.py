@@ -104,7 +104,7 @@ def is_local(path: Path) -> bool:
     where = path.resolve()
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return False
     kind, longest = "", -1
     for line in mounts:
