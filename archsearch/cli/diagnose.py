@@ -93,15 +93,19 @@ class _Mended:
 
     Attributes:
         broken: limits that are still broken, in words.
+        left: errors and warnings that need a decision of the author, in words.
     """
 
     spec: Spec
     recipe: Recipe | None
     edits: tuple[Applied, ...]
     broken: tuple[str, ...]
+    left: tuple[str, ...]
 
 
 def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _Mended:
+    from archsearch.diagnosis import diagnose as find
+    from archsearch.diagnosis import level_of
     from archsearch.diagnosis.apply_mend import changed, describe_edit
     from archsearch.diagnosis.fix import Applied, fix_network, fix_recipe
 
@@ -115,11 +119,18 @@ def _mended(diagnosis: Diagnosis, limits: Constraints, epochs: int | None) -> _M
     if recipe:
         how = fix_recipe(recipe, diagnosis.overruled)
         recipe, edits = how.result, (*edits, *how.edits)
+    fixed = network.result.model_copy(update={"name": f"{spec.name[:190]}-mended"})
+    left = [
+        each
+        for each in find(fixed, recipe, constraints=limits)
+        if level_of(each) != "note" and each.code != "over-limit"  # those are told by `broken`
+    ]
     return _Mended(
-        network.result.model_copy(update={"name": f"{spec.name[:190]}-mended"}),
+        fixed,
         recipe,
         edits,
         tuple(each.message for each in network.broken),
+        tuple(f"{each.code} at {each.place or 'the network'}: {each.mend}" for each in left),
     )
 
 
@@ -158,6 +169,8 @@ def _tell(folder: Path, mended: _Mended) -> None:
     sys.stderr.write(plain(edits_page(mended.edits)))
     for message in mended.broken:
         tell(f"still over a limit, as no few edits were found: {message}")
+    for what in mended.left:
+        tell(f"left for you to decide: {what}")
     if not mended.broken:
         recipe = f"{out}/recipe.json" if mended.recipe else "fast"
         tell(

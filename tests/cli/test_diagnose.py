@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -230,3 +231,12 @@ def test_limits_on_the_command_line_replace_those_of_the_file(cli: Cli, tmp_path
     limits = tmp_path / "limits.json"
     limits.write_text('{"max_params": 1000, "max_macs": 12000000}')
     assert len(broken("--constraints", str(limits), "--max-params", "300000")) == 1
+
+
+def test_a_fix_lists_what_it_leaves(cli: Cli, tmp_path: Path) -> None:
+    fixed = tmp_path / "fixed"
+    done = cli("diagnose", *asked(EVA8), "--fix", fixed)
+    told = re.findall(r"left for you to decide: (\S+) at", done.err)
+    files = (fixed / "spec.json", "--recipe", fixed / "recipe.json")
+    found = json.loads(cli("diagnose", *files, "--format", "json").out)["findings"]
+    assert told == [each["code"] for each in found if each["level"] != "note"] != []
