@@ -100,6 +100,6 @@ def says_done(drill: Drill) -> None:
     """
     before = drill.saved()
     again = drill.start()
-    again.ended((0,), f"{drill.trials} of {drill.trials} trials are trained already: done")
+    again.ended((0,), f"{drill.trials} of {drill.trials} trials are trained already")
     if drill.saved() != before:
         raise DrillError("the same command trained more")
