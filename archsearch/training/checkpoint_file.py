@@ -11,7 +11,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from archsearch.common.guarded_files import open_regular
 from archsearch.common.machine import physical_memory
@@ -21,6 +21,8 @@ REMEDY = "restore a copy, or move it away to train from the beginning"
 MAX_PICKLE_BYTES = 16 << 20
 """Of what is not tensors: names, history, settings; a network of 100 layers has 0.1 MiB."""
 MAX_ENTRIES = 100_000
+LARGE_BYTES = 64 << 20
+"""What is larger is read whole only if it ends as a checkpoint does."""
 _MEMORY_SHARE = 4
 """A file, its tensors and the network with its optimizer are in memory at a time."""
 _MARK = b"archsearch sha256 "
@@ -83,9 +85,19 @@ def _content(path: Path, name: str) -> bytes:
                     f"{name}: has {size:,} bytes, too many for the {memory:,} bytes of "
                     "memory here; use a machine with more memory"
                 )
+            if size > LARGE_BYTES and not _ends_as_archive(file):
+                raise unreadable(name, "it is cut short, or is not a file that torch wrote")
             return file.read()
     except OSError as error:
         raise CheckpointError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def _ends_as_archive(file: BinaryIO) -> bool:
+    """Return whether an open file ends as a zip archive does; it is read from the start after."""
+    file.seek(-_END_BYTES - len(_MARK) - _DIGEST_CHARS, io.SEEK_END)
+    found = _END in file.read()
+    file.seek(0)
+    return found
 
 
 def _why_strange(content: bytes, *, check_parts: bool) -> str | None:

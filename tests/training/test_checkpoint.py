@@ -8,6 +8,7 @@ import os
 import pickle
 import random
 import shutil
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -424,3 +425,20 @@ def test_other_files_are_refused(
         read(path)
     assert str(error.value).startswith(f"{path}: ")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_large_file_that_is_no_archive_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # takes no disk; there is not as much memory
+    with pytest.raises(CheckpointError, match=r"too many for|not a file that torch"):
+        checkpoint.read(path)
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="not a file that torch wrote"):
+            checkpoint.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
