@@ -1,5 +1,7 @@
 """Repair a study's SQLite database on a copy of it: drop what cannot be read, restore the rest."""
 
+# ruff: noqa: S608 (tables and columns are named in this package; values are parameters)
+
 from __future__ import annotations
 
 import json
@@ -54,7 +56,7 @@ class Repair:
         for table in ("study_user_attributes", "study_system_attributes"):
             self._drop_rows(table, "study_id", self.study_id, "study")
         for table in _OF_TRIALS:  # a new trial may get the same key
-            missing = f"FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials)"  # noqa: S608
+            missing = f"FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials)"
             if self.rows.execute(f"SELECT 1 {missing}").fetchone():
                 self._execute(f"DELETE {missing}")
                 self.done.append((table, "had rows of trials that are missing"))
@@ -78,10 +80,10 @@ class Repair:
 
     def _drop_rows(self, table: str, owner: str, owner_id: int, place: str) -> None:
         columns = TABLES[table].partition(", ")[2]
-        select = f"SELECT rowid, {columns} FROM {table} WHERE {owner} = ?"  # noqa: S608 (ours)
+        select = f"SELECT rowid, {columns} FROM {table} WHERE {owner} = ?"
         for rowid, *cells in self.rows.execute(select, (owner_id,)).fetchall():
             if not READABLE[table](cells):
-                self._execute(f"DELETE FROM {table} WHERE rowid = ?", rowid)  # noqa: S608
+                self._execute(f"DELETE FROM {table} WHERE rowid = ?", rowid)
                 what = f"{table} {shown(cells[0])} could not be read and is dropped"
                 self.done.append((place, what))
 
@@ -105,7 +107,7 @@ class Repair:
             for column, time in zip(("datetime_start", "datetime_complete"), times, strict=True):
                 if not is_time(time):
                     self._execute(
-                        f"UPDATE trials SET {column} = NULL WHERE trial_id = ?",  # noqa: S608
+                        f"UPDATE trials SET {column} = NULL WHERE trial_id = ?",
                         trial_id,
                     )
                     what = f"its {column} was {shown(time)} and is dropped"
@@ -259,7 +261,7 @@ class Repair:
 
     def _clear(self, trial_id: int) -> None:
         for table in _OF_TRIALS:
-            self._execute(f"DELETE FROM {table} WHERE trial_id = ?", trial_id)  # noqa: S608
+            self._execute(f"DELETE FROM {table} WHERE trial_id = ?", trial_id)
 
     def _set(self, trial_id: int, key: str, value: Any) -> None:
         delete = "DELETE FROM trial_user_attributes WHERE trial_id = ? AND key = ?"
@@ -290,7 +292,7 @@ def repair(path: Path, name: str, study_file: str) -> list[tuple[str, str]]:
         rows.text_factory = text_or_bytes
         try:
             for table, columns in TABLES.items():
-                rows.execute(f"SELECT rowid, {columns} FROM {table} LIMIT 0")  # noqa: S608
+                rows.execute(f"SELECT rowid, {columns} FROM {table} LIMIT 0")
         except sqlite3.OperationalError as error:
             raise BeyondRepairError(f"{error}; restore a copy") from error
         of_name = "SELECT study_id FROM studies WHERE study_name = ?"

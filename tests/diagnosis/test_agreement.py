@@ -23,6 +23,7 @@ from archsearch.spec.models import Spec
 from archsearch.training.recipe import Recipe, learning_rate
 from archsearch.training.recipe_files import load_recipe
 from tests.conftest import ROOT
+from tests.diagnosis.test_training_log import log
 from tests.strategies import Json, examples
 
 OPPOSITES = [
@@ -89,16 +90,7 @@ def logs(draw: st.DrawFn) -> list[Logged]:
     losses = st.sampled_from([2.303, 1.5, 0.3, math.nan, math.inf])
     loss = draw(st.none() | st.lists(losses, min_size=length, max_size=length))
     lr = draw(st.none() | curve(length))
-    return [
-        Logged(
-            i + 1,
-            train[i] if train else None,
-            scored[i],
-            loss[i] if loss else None,
-            lr[i] if lr else None,
-        )
-        for i in range(length)
-    ]
+    return log(scored, train, lr, loss)
 
 
 @pytest.mark.property
